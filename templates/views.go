@@ -1,0 +1,120 @@
+package templates
+
+// App is a client as a person sees it. Its parts are the client's own words: a website that is no http or https URL, or a
+// logo that is no https URL, is left out.
+type App struct {
+	Name    string
+	Website string // its host is shown, so that a borrowed name does not pass for the real app
+	LogoURL string
+}
+
+// Button is a connector to sign in with.
+type Button struct {
+	Name        string // what the form sends as connector
+	Type        string // google, facebook, github; any other gets a plain icon
+	DisplayName string // what stands after "Continue with"
+}
+
+// AccountView is the person as the page addresses them. Each part may be empty.
+type AccountView struct {
+	Name, Email string
+	Picture     string // an https URL; anything else is left out
+}
+
+// Field is a hidden form field.
+type Field struct{ Name, Value string }
+
+// ChooserPage asks which provider to sign in with. Its first form posts to ChooseAction, with a button "connector" per connector;
+// its second posts to CancelAction.
+type ChooserPage struct {
+	App          App
+	ChooseAction string
+	CancelAction string
+	Connectors   []Button
+	// SignedInAs, if set, is who is signed in already: the first button goes on as them (continue=session).
+	SignedInAs string
+	// LoginHint is the account that the app suggests. It is shown only where it looks like
+	// an email address, since whoever made the link wrote it.
+	LoginHint string
+	Notice    string // what went wrong with the last choice, if anything
+}
+
+// ConsentPage asks whether an app may have what it asked for. Its first form posts to Action with decision=allow or
+// decision=deny; its second, if SwitchAction is set, goes back to the chooser.
+type ConsentPage struct {
+	App           App
+	Action        string
+	SwitchAction  string
+	Account       AccountView
+	Scopes        []ScopeView
+	OfflineAccess bool // the app keeps its access while the person is away
+}
+
+// ScopeView is one scope as a person reads it.
+type ScopeView struct {
+	Name     string
+	Sentence string // Name is shown where there is none
+	New      bool   // asked for in addition to what was allowed before
+}
+
+// LinkPage says that an account with the new identity's email exists, and asks the person to prove that it is theirs. Its first
+// form posts to ProveAction with a button "connector" per connector; its second posts to SeparateAction. Without Connectors
+// the first form is left out.
+type LinkPage struct {
+	App            App
+	Email          string
+	NewConnector   string // display name of the provider that the person just came from
+	ProveAction    string
+	Connectors     []Button // identities that the existing account has
+	SeparateAction string
+	Notice         string
+}
+
+// ErrorPage says what happened and what to do. If ReturnAction is set, its first form posts there; if AgainAction is set,
+// the next one posts there. Without either it links to the app's website or HomeURL, whichever there is.
+type ErrorPage struct {
+	Status       int // HTTP status, shown beside the reference; 0 is not shown
+	Title        string
+	Message      string
+	WhatToDo     string
+	Reference    string // finds the line in the log
+	App          App    // Name may be empty
+	ReturnAction string
+	AgainAction  string
+	HomeURL      string
+}
+
+// SignOutPage asks whether to sign out: the first button of its one form posts Hidden to Action, a link stays.
+type SignOutPage struct {
+	App     App // whose request it is; Name may be empty
+	Action  string
+	Hidden  []Field
+	Account AccountView
+}
+
+// SignedOutPage says that it is done.
+type SignedOutPage struct {
+	App       App    // Name may be empty
+	ReturnURL string // an http or https URL; anything else is left out
+}
+
+// FormPostPage carries an authorization response to the app through the browser (OAuth 2.0 Form Post Response Mode
+// section 2).
+type FormPostPage struct {
+	App    App    // Name may be empty
+	Action string // the redirect URI, http or https
+	Fields []Field
+}
+
+// HomePage is what the broker's own address shows.
+type HomePage struct {
+	Issuer string
+	Links  []HomeLink
+}
+
+// HomeLink is one line of the home page.
+type HomeLink struct {
+	Text     string
+	URL      string // http, https or a path; anything else is left out, and the line with it
+	Sentence string // what is there; may be empty
+}
