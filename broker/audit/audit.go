@@ -1,0 +1,96 @@
+// Package audit records what happened to accounts, grants and clients, for whoever has to find out later: as a document each,
+// and as a line in the log.
+//
+// Everything that changes who may do what calls it. An event names ids and reasons, never a secret, a token or an address. Recording
+// never fails the thing recorded.
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/portico-id/portico/broker/store"
+)
+
+// Kind is what happened.
+type Kind string
+
+// The kinds of events.
+const (
+	AccountCreated Kind = "account.created"
+	IdentityLinked Kind = "identity.linked"
+	SigninRefused  Kind = "signin.refused"
+	GrantRevoked   Kind = "grant.revoked"
+	ClientAdded    Kind = "client.added"
+	ClientChanged  Kind = "client.changed"
+	ClientRemoved  Kind = "client.removed"
+	SecretRotated  Kind = "client.secret_rotated"
+)
+
+// Event is one thing that happened. Fields that do not apply are empty.
+type Event struct {
+	Kind      Kind      `json:"kind"`
+	AccountID string    `json:"account_id,omitempty"`
+	ClientID  string    `json:"client_id,omitempty"`
+	Connector string    `json:"connector,omitempty"`
+	GrantID   string    `json:"grant_id,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	RequestID string    `json:"request_id,omitempty"` // finds the lines in the log
+	At        time.Time `json:"at"`
+}
+
+const (
+	// retention is how long events are kept: a quarter, within which most incidents come to light.
+	retention = 90 * 24 * time.Hour
+	// maxReason bounds the reason, which may quote what a provider said.
+	maxReason = 500
+)
+
+// Options are what a Recorder needs of the process.
+type Options struct {
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Recorder records events. It may be used concurrently.
+type Recorder struct {
+	docs store.Collection[Event]
+	now  func() time.Time
+	log  *slog.Logger
+}
+
+// New records events in b.
+func New(b store.Backend, o Options) *Recorder {
+	return &Recorder{docs: store.NewCollection[Event](b, "events"), now: o.Now, log: o.Log}
+}
+
+// Record records an event; e.At is set here. An event that cannot be stored is in the log all the same.
+func (r *Recorder) Record(ctx context.Context, e Event) {
+	e.At = r.now()
+	if len(e.Reason) > maxReason {
+		e.Reason = strings.ToValidUTF8(e.Reason[:maxReason], "")
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "event",
+		slog.String("kind", string(e.Kind)), slog.String("account_id", e.AccountID), slog.String("client_id", e.ClientID),
+		slog.String("connector", e.Connector), slog.String("grant_id", e.GrantID), slog.String("reason", e.Reason), slog.String("request_id", e.RequestID))
+	owner := e.AccountID
+	if owner == "" {
+		owner = e.ClientID
+	}
+	doc := &store.Doc[Event]{
+		Meta:  store.Meta{ID: strings.ToLower(rand.Text()), Owner: owner, Expires: e.At.Add(retention)},
+		Value: e,
+	}
+	// What happened has happened, even if whoever asked for it has gone away since.
+	if err := r.docs.Insert(context.WithoutCancel(ctx), doc); err != nil {
+		r.log.ErrorContext(ctx, "an event cannot be stored", slog.String("kind", string(e.Kind)), slog.Any("cause", err))
+	}
+}
+
+// Of lists the events of an account, or of a client where no account was involved, in no particular order.
+func (r *Recorder) Of(ctx context.Context, owner, after string) ([]*store.Doc[Event], error) {
+	return r.docs.List(ctx, store.Query{Owner: owner, After: after})
+}

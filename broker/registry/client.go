@@ -1,0 +1,231 @@
+// Package registry keeps what is registered with the broker: clients, and what each may ask for.
+//
+// broker/oauth reads clients on every request; the commands and the configuration write them. What may be registered is
+// checked here and nowhere else, by pure functions; so is how a requested redirect URI is compared.
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// The grant types that a client can be registered for.
+const (
+	GrantAuthorizationCode = "authorization_code" // RFC 6749 section 4.1
+	GrantRefreshToken      = "refresh_token"      // RFC 6749 section 6
+)
+
+// The ways in which a client authenticates (OpenID Connect Core section 9, RFC 7591 section 2).
+const (
+	AuthBasic = "client_secret_basic"
+	AuthPost  = "client_secret_post"
+	AuthNone  = "none"
+)
+
+// The values that fields of a client may have.
+var (
+	grantTypes    = []string{GrantAuthorizationCode, GrantRefreshToken}
+	authMethods   = []string{AuthBasic, AuthPost}
+	signingAlgs   = []string{"RS256", "ES256", "EdDSA"}
+	tokenFormats  = []string{"opaque", "jwt"}
+	scopePattern  = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,256}$`) // RFC 6749 section 3.3
+	idPattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$`)
+	defaultGrants = []string{GrantAuthorizationCode, GrantRefreshToken}
+)
+
+const (
+	maxName  = 100 // bytes: what a button and a headline can show
+	maxItems = 64  // scopes, connectors
+	// maxLifetime bounds lifetimes of a client's tokens: ten years is longer than any of this is in use.
+	maxLifetime = 10 * 365 * 24 * time.Hour
+	// maxAccessLifetime bounds access tokens, which cannot be called back from an API that checks JWTs by itself.
+	maxAccessLifetime = 24 * time.Hour
+)
+
+// Client is an app registered with the broker. Durations are in seconds; 0 means the configuration's default.
+type Client struct {
+	ID      string `json:"-"`
+	Name    string `json:"name"`
+	Website string `json:"website,omitempty"`
+	LogoURI string `json:"logo_uri,omitempty"`
+
+	// IsPublic says that the client cannot keep a secret (RFC 6749 section 2.1): a native app or one that runs in a browser.
+	IsPublic bool `json:"public,omitempty"`
+	// AuthMethod is the one way in which a confidential client authenticates; "" is Basic or in the form.
+	AuthMethod string   `json:"token_endpoint_auth_method,omitempty"`
+	Secrets    []Secret `json:"secrets,omitempty"`
+
+	RedirectURIs           []string `json:"redirect_uris"`
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
+	Scopes                 []string `json:"scopes"`
+	GrantTypes             []string `json:"grant_types"`
+	Connectors             []string `json:"connectors,omitempty"` // empty: all
+
+	// FirstParty skips the consent page: the operator's own app.
+	FirstParty bool `json:"first_party,omitempty"`
+	// PKCEOptional exempts a client that cannot do PKCE (RFC 9700 section 2.1.1 would have everyone do it).
+	PKCEOptional bool `json:"pkce_optional,omitempty"`
+	// IDTokenAlg signs its ID tokens: RS256 (also ""), ES256, EdDSA.
+	IDTokenAlg string `json:"id_token_signed_response_alg,omitempty"`
+	// AccessTokenFormat is opaque or jwt; "" is the configuration's.
+	AccessTokenFormat string `json:"access_token_format,omitempty"`
+	AccessTokenTTL    int64  `json:"access_token_lifetime,omitempty"`
+	RefreshIdleTTL    int64  `json:"refresh_idle_lifetime,omitempty"`
+	RefreshTTL        int64  `json:"refresh_lifetime,omitempty"`
+
+	Disabled  bool      `json:"disabled,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	// Static says that the client is in the configuration, where alone it can be changed.
+	Static bool `json:"-"`
+}
+
+// Secret is a client's secret as it is kept.
+type Secret struct {
+	Hash      string    `json:"hash"` // keyed; see Hasher
+	Hint      string    `json:"hint"` // its last characters, to tell two apart
+	CreatedAt time.Time `json:"created_at"`
+	Expires   time.Time `json:"expires,omitzero"` // zero: never
+}
+
+// Hasher makes and checks the keyed hashes of secrets. token.Keyring is one.
+type Hasher interface {
+	HashSecret(secret string) string
+	SecretMatches(hash, secret string) bool
+}
+
+// Public says whether the client has no secret.
+func (c *Client) Public() bool { return c.IsPublic }
+
+// Allows says whether the client is registered for a grant type.
+func (c *Client) Allows(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
+
+// AllowsConnector says whether people may sign in to the client with a connector.
+func (c *Client) AllowsConnector(name string) bool {
+	return len(c.Connectors) == 0 || slices.Contains(c.Connectors, name)
+}
+
+// AllowsAuth says whether the client may authenticate in this way.
+func (c *Client) AllowsAuth(method string) bool {
+	switch {
+	case c.IsPublic:
+		return method == AuthNone
+	case c.AuthMethod != "":
+		return method == c.AuthMethod
+	}
+	return slices.Contains(authMethods, method)
+}
+
+// SigningAlg signs the client's ID tokens (OpenID Connect Core section 2: RS256 unless registered otherwise).
+func (c *Client) SigningAlg() string {
+	if c.IDTokenAlg == "" {
+		return "RS256"
+	}
+	return c.IDTokenAlg
+}
+
+// CheckSecret says whether secret is one of the client's live ones. Each is compared in constant time.
+func (c *Client) CheckSecret(h Hasher, secret string, now time.Time) bool {
+	matched := false
+	for _, s := range c.Secrets {
+		if (s.Expires.IsZero() || now.Before(s.Expires)) && h.SecretMatches(s.Hash, secret) {
+			matched = true
+		}
+	}
+	return matched
+}
+
+// Validate says what is wrong with a client: every field that is, by its name and with what is allowed.
+func (c *Client) Validate() error {
+	var problems []error
+	bad := func(field, format string, args ...any) {
+		problems = append(problems, fmt.Errorf(field+": "+format, args...))
+	}
+	oneOf := func(field, value string, allowed []string) {
+		if value != "" && !slices.Contains(allowed, value) {
+			bad(field, "%q is none of %s", value, strings.Join(allowed, ", "))
+		}
+	}
+	if strings.TrimSpace(c.Name) == "" || len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		bad("name", "1 to %d printable bytes are needed: people read it when they sign in", maxName)
+	}
+	for field, value := range map[string]string{"website": c.Website, "logo_uri": c.LogoURI} {
+		if err := checkPage(value, field == "logo_uri"); err != nil {
+			bad(field, "%q: %w", value, err)
+		}
+	}
+	if c.IsPublic && c.AuthMethod != "" {
+		bad("token_endpoint_auth_method", "a public client has none")
+	}
+	oneOf("token_endpoint_auth_method", c.AuthMethod, authMethods)
+	oneOf("id_token_signed_response_alg", c.IDTokenAlg, signingAlgs)
+	oneOf("access_token_format", c.AccessTokenFormat, tokenFormats)
+	if c.Allows(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
+		bad("redirect_uris", "at least one is needed for the grant type authorization_code")
+	}
+	for field, uris := range map[string][]string{"redirect_uris": c.RedirectURIs, "post_logout_redirect_uris": c.PostLogoutRedirectURIs} {
+		if len(uris) > maxURIs {
+			bad(field, "%d are more than %d", len(uris), maxURIs)
+		}
+		for _, uri := range uris {
+			if err := checkRedirectURI(uri); err != nil {
+				bad(field, "%q: %w", uri, err)
+			}
+		}
+	}
+	if len(c.GrantTypes) == 0 {
+		bad("grant_types", "at least one of %s is needed", strings.Join(grantTypes, ", "))
+	}
+	for _, grant := range c.GrantTypes {
+		oneOf("grant_types", grant, grantTypes)
+	}
+	if c.Allows(GrantRefreshToken) && !c.Allows(GrantAuthorizationCode) {
+		bad("grant_types", "refresh_token alone gives no first token; add authorization_code")
+	}
+	if len(c.Scopes) == 0 || len(c.Scopes) > maxItems {
+		bad("scopes", "1 to %d are needed", maxItems)
+	}
+	for _, scope := range c.Scopes {
+		if !scopePattern.MatchString(scope) {
+			bad("scopes", "%q is not a scope (RFC 6749 section 3.3)", scope)
+		}
+	}
+	if len(c.Connectors) > maxItems {
+		bad("connectors", "%d are more than %d", len(c.Connectors), maxItems)
+	}
+	for field, limit := range map[string]struct {
+		seconds int64
+		most    time.Duration
+	}{
+		"access_token_lifetime": {c.AccessTokenTTL, maxAccessLifetime},
+		"refresh_idle_lifetime": {c.RefreshIdleTTL, maxLifetime},
+		"refresh_lifetime":      {c.RefreshTTL, maxLifetime},
+	} {
+		if limit.seconds < 0 || time.Duration(limit.seconds) > limit.most/time.Second {
+			bad(field, "%d seconds are not between 0 and %d", limit.seconds, int64(limit.most/time.Second))
+		}
+	}
+	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(problems...)
+}
+
+// checkPage checks a URL that people are shown or browsers load.
+func checkPage(raw string, imageOnly bool) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || len(raw) > maxURI:
+		return errors.New("it is not a web address")
+	case u.Scheme == "https", u.Scheme == "http" && !imageOnly:
+		return nil
+	}
+	return errors.New("it must be https")
+}

@@ -1,0 +1,271 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/store"
+)
+
+// Errors of Clients. Compare with errors.Is.
+var (
+	// ErrNotFound says that no client has this id.
+	ErrNotFound = errors.New("no such client")
+	// ErrStatic says that the client is in the configuration, where alone it can be changed.
+	ErrStatic = errors.New("the client is in the configuration file; change it there")
+	// ErrPublic says that a public client has no secret to rotate.
+	ErrPublic = errors.New("a public client has no secret")
+	// ErrInvalid says that a client cannot be registered so; the errors within name each field.
+	ErrInvalid = errors.New("the client cannot be registered so")
+)
+
+const (
+	// secretPrefix lets secret scanners recognise a client secret.
+	secretPrefix = "pcs_"
+	// maxSecrets bounds the live secrets: the current one, and the one that is being replaced.
+	maxSecrets = 2
+	// hintLength is how much of a secret is shown to tell two apart: too little to help a guess.
+	hintLength = 4
+	// minStaticSecret bounds secrets that an operator gives: with a fast keyed hash, they must be past guessing.
+	minStaticSecret = 32
+)
+
+// Options are what Clients need. All are required.
+type Options struct {
+	Hasher    Hasher
+	Now       func() time.Time
+	NewID     func() string
+	NewSecret func(prefix string) string
+	Audit     *audit.Recorder
+}
+
+// Clients keeps clients. Its methods may be called concurrently, Static before all others.
+type Clients struct {
+	docs   store.Collection[Client]
+	static map[string]*Client
+	o      Options
+}
+
+// New keeps clients in b.
+func New(b store.Backend, o Options) *Clients {
+	return &Clients{docs: store.NewCollection[Client](b, "clients"), o: o}
+}
+
+// StaticClient is a client of the configuration's, with its secret as it stands there.
+type StaticClient struct {
+	Client
+	Secret string // "" for a public client
+}
+
+// Static sets the clients of the configuration. They stand before stored ones of the same id. The error names each client and field
+// that is wrong.
+func (s *Clients) Static(list ...StaticClient) error {
+	static := make(map[string]*Client, len(list))
+	var problems []error
+	for _, entry := range list {
+		c := entry.Client
+		c.Static = true
+		if err := s.complete(&c, entry.Secret); err != nil {
+			problems = append(problems, fmt.Errorf("client %q: %w", c.ID, err))
+		}
+		if static[c.ID] != nil {
+			problems = append(problems, fmt.Errorf("client %q is there twice", c.ID))
+		}
+		static[c.ID] = &c
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	s.static = static
+	return nil
+}
+
+func (s *Clients) complete(c *Client, secret string) error {
+	if len(c.GrantTypes) == 0 {
+		c.GrantTypes = defaultGrants
+	}
+	problems := []error{c.Validate()}
+	switch {
+	case !idPattern.MatchString(c.ID):
+		problems = append(problems, errors.New("client_id: 1 to 100 letters, digits, '.', '_', '~', '-' are needed"))
+	case c.IsPublic && secret != "":
+		problems = append(problems, errors.New("client_secret: a public client has none"))
+	case !c.IsPublic && len(secret) < minStaticSecret:
+		problems = append(problems, fmt.Errorf("client_secret: at least %d random characters are needed", minStaticSecret))
+	case !c.IsPublic:
+		c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret)}}
+	}
+	return errors.Join(problems...)
+}
+
+func hint(secret string) string { return secret[max(0, len(secret)-hintLength):] }
+
+// Get reads a client. ErrNotFound if there is none. The client may be shared: it must not be changed.
+func (s *Clients) Get(ctx context.Context, id string) (*Client, error) {
+	if c := s.static[id]; c != nil {
+		return c, nil
+	}
+	if !idPattern.MatchString(id) {
+		return nil, ErrNotFound
+	}
+	doc, err := s.docs.Get(ctx, documentID(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	doc.Value.ID = id
+	return &doc.Value, nil
+}
+
+// documentID is a client id as a document's id, which has no '~'.
+func documentID(id string) string { return strings.ReplaceAll(id, "~", ":") }
+
+// Add registers a client, and returns its secret, which is never to be seen again; "" for a public client. c.ID, Secrets and times are
+// set here. ErrInvalid, with the fields that are wrong.
+func (s *Clients) Add(ctx context.Context, c Client) (*Client, string, error) {
+	now := s.o.Now()
+	c.ID, c.CreatedAt, c.UpdatedAt, c.Secrets = s.o.NewID(), now, now, nil
+	if len(c.GrantTypes) == 0 {
+		c.GrantTypes = defaultGrants
+	}
+	if err := c.Validate(); err != nil {
+		return nil, "", fmt.Errorf("%w:\n%w", ErrInvalid, err)
+	}
+	secret := ""
+	if !c.IsPublic {
+		secret = s.o.NewSecret(secretPrefix)
+		c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret), CreatedAt: now}}
+	}
+	doc := &store.Doc[Client]{Meta: store.Meta{ID: documentID(c.ID)}, Value: c}
+	if err := s.docs.Insert(ctx, doc); err != nil {
+		return nil, "", err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientAdded, ClientID: c.ID})
+	return &c, secret, nil
+}
+
+// List is a page of clients by id, those of the configuration first on the first page. after is the last id of the page before.
+func (s *Clients) List(ctx context.Context, after string) (page []*Client, next string, err error) {
+	if after == "" {
+		for _, id := range slices.Sorted(maps.Keys(s.static)) {
+			page = append(page, s.static[id])
+		}
+	}
+	docs, err := s.docs.List(ctx, store.Query{After: documentID(after)})
+	if err != nil {
+		return nil, "", err
+	}
+	for _, doc := range docs {
+		doc.Value.ID = strings.ReplaceAll(doc.ID, ":", "~")
+		page = append(page, &doc.Value)
+	}
+	if len(docs) == store.MaxPage {
+		next = page[len(page)-1].ID
+	}
+	return page, next, nil
+}
+
+// Update changes a client. edit may be called several times. ErrNotFound, ErrStatic, and ErrInvalid with the fields that are wrong.
+func (s *Clients) Update(ctx context.Context, id string, edit func(c *Client)) (*Client, error) {
+	c, err := s.change(ctx, id, func(c *Client) error {
+		wasPublic := c.IsPublic
+		edit(c)
+		c.IsPublic = wasPublic // a secret cannot appear or vanish: that is another client
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("%w:\n%w", ErrInvalid, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientChanged, ClientID: id})
+	return c, nil
+}
+
+// RotateSecret gives a confidential client a new secret. The one before stays good for overlap, so that the app can be changed over without an
+// outage; any older one ends now.
+func (s *Clients) RotateSecret(ctx context.Context, id string, overlap time.Duration) (*Client, string, error) {
+	if overlap < 0 || overlap > maxLifetime {
+		return nil, "", fmt.Errorf("%w: an overlap of %s", ErrInvalid, overlap)
+	}
+	secret := s.o.NewSecret(secretPrefix)
+	fresh := Secret{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret)}
+	c, err := s.change(ctx, id, func(c *Client) error {
+		if c.IsPublic {
+			return ErrPublic
+		}
+		now := s.o.Now()
+		fresh.CreatedAt = now
+		kept := []Secret{fresh}
+		// The newest first: only the one before this stays, and no longer than it would have.
+		for _, old := range c.Secrets {
+			if len(kept) < maxSecrets && overlap > 0 && (old.Expires.IsZero() || now.Before(old.Expires)) {
+				if end := now.Add(overlap); old.Expires.IsZero() || end.Before(old.Expires) {
+					old.Expires = end
+				}
+				kept = append(kept, old)
+			}
+		}
+		c.Secrets = kept
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.SecretRotated, ClientID: id})
+	return c, secret, nil
+}
+
+func (s *Clients) change(ctx context.Context, id string, edit func(c *Client) error) (*Client, error) {
+	if s.static[id] != nil {
+		return nil, ErrStatic
+	}
+	if !idPattern.MatchString(id) {
+		return nil, ErrNotFound
+	}
+	doc, err := s.docs.Change(ctx, documentID(id), func(doc *store.Doc[Client]) error {
+		doc.Value.ID = id
+		if err := edit(&doc.Value); err != nil {
+			return err
+		}
+		doc.Value.UpdatedAt = s.o.Now()
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	doc.Value.ID = id
+	return &doc.Value, nil
+}
+
+// Remove takes a client out. Nobody can authenticate as it any more, so nothing is refreshed or introspected for it; access tokens that
+// are out end with their lifetime.
+func (s *Clients) Remove(ctx context.Context, id string) error {
+	if s.static[id] != nil {
+		return ErrStatic
+	}
+	if !idPattern.MatchString(id) {
+		return ErrNotFound
+	}
+	err := s.docs.Delete(ctx, documentID(id), 0)
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientRemoved, ClientID: id})
+	return nil
+}
