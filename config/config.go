@@ -1,0 +1,232 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Config is the whole configuration. The zero value is not valid; see [Default]. It is plain data: reading it from
+// several goroutines is safe, changing it is the caller's business.
+type Config struct {
+	// Issuer is the broker's public URL, as it stands in tokens and metadata (OpenID Connect Discovery section 3): https, or
+	// http on a loopback address; no path, query, fragment or trailing slash.
+	Issuer string `yaml:"issuer"`
+	// Listen is host:port to accept connections at.
+	Listen string `yaml:"listen"`
+	TLS    TLS    `yaml:"tls,omitempty"`
+	// TrustedProxies are addresses and CIDRs whose X-Forwarded-* headers are believed; see TrustedProxyPrefixes.
+	TrustedProxies []string `yaml:"trusted_proxies,omitempty"`
+	Store          Store    `yaml:"store"`
+	// Keyring are the secrets that all keys derive from or are sealed under. The first makes what is new, all of them
+	// read. At most MaxKeyringSecrets.
+	Keyring []KeyringEntry `yaml:"keyring,omitempty"`
+	// KeyringFile holds the secret if Keyring is empty, and is made, readable by the owner alone, where it does not exist. Empty
+	// if Keyring is not.
+	KeyringFile string      `yaml:"keyring_file,omitempty"`
+	Linking     Linking     `yaml:"linking"`
+	Connectors  []Connector `yaml:"connectors"` // in the order of the sign-in page
+	Clients     []Client    `yaml:"clients,omitempty"`
+	Tokens      Tokens      `yaml:"tokens"`
+	Sessions    Sessions    `yaml:"sessions"`
+	// FlowLifetime is how long one sign-in may take, from the app and back to it.
+	FlowLifetime Duration `yaml:"flow_lifetime"`
+	Signing      Signing  `yaml:"signing"`
+	Upstream     Upstream `yaml:"upstream"`
+	Sandbox      Sandbox  `yaml:"sandbox,omitempty"`
+	Log          Log      `yaml:"log"`
+	HTTP         HTTP     `yaml:"http"`
+	Brand        Brand    `yaml:"brand"`
+}
+
+// TLS is the certificate to serve with: both files or neither. Without them the broker speaks plain HTTP, for a proxy in
+// front of it that ends TLS.
+type TLS struct {
+	CertFile string `yaml:"cert_file,omitempty"` // PEM, the leaf first; read again when it changes
+	KeyFile  string `yaml:"key_file,omitempty"`  // PEM
+}
+
+// The types of store.
+const (
+	StoreSQLite  = "sqlite"
+	StoreMongoDB = "mongodb"
+)
+
+// Store is where everything is kept. The keys of the other type are empty.
+type Store struct {
+	Type string `yaml:"type"` // StoreSQLite or StoreMongoDB
+
+	Path        string `yaml:"path,omitempty"`        // sqlite: the database's file
+	Synchronous string `yaml:"synchronous,omitempty"` // sqlite: full (survives power loss) or normal (survives kill -9)
+
+	URI      Secret `yaml:"uri,omitempty"`                   // mongodb: connection string; it may hold a password
+	URIFile  string `yaml:"uri_file,omitempty" secret:"uri"` // instead of URI
+	Database string `yaml:"database,omitempty"`              // mongodb: the database's name
+}
+
+// KeyringEntry is one secret of the keyring, of MinKeyringSecretBytes to MaxKeyringSecretBytes. Secret is set, whichever of
+// the two was given.
+type KeyringEntry struct {
+	Secret Secret `yaml:"secret,omitempty"`
+	File   string `yaml:"file,omitempty" secret:"secret"` // holds the secret
+}
+
+// Linking is what happens when a person comes with an identity that is new, and a verified email that an account has.
+type Linking string
+
+// The linking policies.
+const (
+	LinkAsk      Linking = "ask"      // the person is asked, and proves the account by signing in to it
+	LinkVerified Linking = "verified" // an email that both sides have verified links by itself
+	LinkNever    Linking = "never"    // every identity is an account of its own
+)
+
+// The types of connector.
+const (
+	ConnectorGoogle   = "google"
+	ConnectorFacebook = "facebook"
+	ConnectorGitHub   = "github"
+	ConnectorOIDC     = "oidc"
+)
+
+// Connector is one upstream provider. Keys that do not belong to the type are empty. One of the sandbox's
+// has no credentials; see [Config.UsesSandbox].
+type Connector struct {
+	Name             string   `yaml:"name"`                   // 1 to 32 of a-z, 0-9 and -; part of the callback's URL and of every identity
+	Type             string   `yaml:"type"`                   // ConnectorGoogle …
+	DisplayName      string   `yaml:"display_name,omitempty"` // on the sign-in page; empty: the provider's own
+	ClientID         string   `yaml:"client_id,omitempty"`
+	ClientSecret     Secret   `yaml:"client_secret,omitempty"`
+	ClientSecretFile string   `yaml:"client_secret_file,omitempty" secret:"client_secret"` // instead of ClientSecret
+	Scopes           []string `yaml:"scopes,omitempty"`                                    // instead of the type's own
+	Timeout          Duration `yaml:"timeout,omitempty"`                                   // 0: Upstream.Timeout
+
+	Issuer        string   `yaml:"issuer,omitempty"`         // oidc; google: of a simulator
+	TrustEmail    bool     `yaml:"trust_email,omitempty"`    // oidc, and github on a host of one's own: email_verified proves ownership
+	UserInfo      bool     `yaml:"userinfo,omitempty"`       // oidc: read userinfo for what the ID token lacks
+	AuthStyle     string   `yaml:"auth_style,omitempty"`     // oidc: basic, post, none; empty: what its metadata say
+	HostedDomains []string `yaml:"hosted_domains,omitempty"` // google: Workspace domains that may sign in
+
+	BaseURL string `yaml:"base_url,omitempty"` // github: of an Enterprise Server
+	APIURL  string `yaml:"api_url,omitempty"`  // github: its REST API
+
+	GraphURL     string `yaml:"graph_url,omitempty"`     // facebook: https://graph.facebook.com
+	DialogURL    string `yaml:"dialog_url,omitempty"`    // facebook: https://www.facebook.com
+	GraphVersion string `yaml:"graph_version,omitempty"` // facebook: such as v26.0
+
+	// Sandbox says that the provider is the sandbox's, whatever credentials of a real one are given (google, facebook,
+	// github). It is true as well where a sandbox is configured and no client_id is given.
+	Sandbox bool `yaml:"sandbox,omitempty"`
+}
+
+// Client is an app that is registered by the configuration. It cannot be changed elsewhere.
+type Client struct {
+	ClientID         string `yaml:"client_id"` // 1 to 100 letters, digits and . _ ~ -
+	ClientSecret     Secret `yaml:"client_secret,omitempty"`
+	ClientSecretFile string `yaml:"client_secret_file,omitempty" secret:"client_secret"` // instead of ClientSecret
+	Public           bool   `yaml:"public,omitempty"`                                    // an app that cannot keep a secret (RFC 6749 section 2.1): it has none
+
+	Name       string `yaml:"name"`                  // on the consent page
+	Website    string `yaml:"website,omitempty"`     // the same
+	LogoURI    string `yaml:"logo_uri,omitempty"`    // the same
+	FirstParty bool   `yaml:"first_party,omitempty"` // the operator's own: people are not asked for consent
+
+	RedirectURIs           []string `yaml:"redirect_uris,omitempty"`
+	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris,omitempty"`
+	Scopes                 []string `yaml:"scopes"`               // that it may ask for
+	GrantTypes             []string `yaml:"grant_types"`          // that it may use
+	Connectors             []string `yaml:"connectors,omitempty"` // its people may sign in with; empty: all
+
+	PKCE                     string   `yaml:"pkce"`                            // required or optional
+	IDTokenSignedResponseAlg string   `yaml:"id_token_signed_response_alg"`    // RS256, ES256 or EdDSA
+	AccessTokenFormat        string   `yaml:"access_token_format,omitempty"`   // empty: Tokens.AccessTokenFormat
+	AccessTokenLifetime      Duration `yaml:"access_token_lifetime,omitempty"` // 0: as in Tokens
+	RefreshLifetime          Duration `yaml:"refresh_lifetime,omitempty"`      // 0: as in Tokens
+	RefreshIdleLifetime      Duration `yaml:"refresh_idle_lifetime,omitempty"` // 0: as in Tokens
+}
+
+// Tokens bounds what apps are given.
+type Tokens struct {
+	AccessTokenLifetime Duration `yaml:"access_token_lifetime"`
+	AccessTokenFormat   string   `yaml:"access_token_format"` // opaque or jwt (RFC 9068)
+	IDTokenLifetime     Duration `yaml:"id_token_lifetime"`
+	CodeLifetime        Duration `yaml:"code_lifetime"`         // at most 10 minutes (RFC 6749 section 4.1.2)
+	RefreshLifetime     Duration `yaml:"refresh_lifetime"`      // since the sign-in; 0: for ever
+	RefreshIdleLifetime Duration `yaml:"refresh_idle_lifetime"` // since the last use; 0: for ever
+	RefreshGrace        Duration `yaml:"refresh_grace"`         // how long the previous refresh token still works; 0: not at all
+}
+
+// Sessions bounds how long a browser stays signed in at the broker.
+type Sessions struct {
+	Lifetime     Duration `yaml:"lifetime"`      // since the sign-in
+	IdleLifetime Duration `yaml:"idle_lifetime"` // since the last use; 0: no limit
+}
+
+// Signing is about the keys that sign tokens.
+type Signing struct {
+	RotateEvery Duration `yaml:"rotate_every"` // 0: only when told to
+}
+
+// Upstream is about calls to providers.
+type Upstream struct {
+	Timeout Duration `yaml:"timeout"` // all calls of one step together
+}
+
+// Sandbox are the simulated providers, for development: anybody can sign in as anybody. Permitted only where the issuer is
+// http on a loopback address.
+type Sandbox struct {
+	Listen string `yaml:"listen,omitempty"` // host:port; empty: no sandbox
+	URL    string `yaml:"url,omitempty"`    // where browsers and the broker reach it: scheme and host; set whenever Listen is
+	Auto   string `yaml:"auto,omitempty"`   // the persona who signs in without a page; empty: the page
+}
+
+// Log is about the log, which goes to standard error.
+type Log struct {
+	Level  Level  `yaml:"level"`
+	Format string `yaml:"format"` // json or text
+}
+
+// HTTP is about the broker's server.
+type HTTP struct {
+	ShutdownDrain Duration `yaml:"shutdown_drain"` // how long to go on accepting after readiness says no; 0: not at all
+	ShutdownGrace Duration `yaml:"shutdown_grace"` // how long requests under way then have
+}
+
+// Brand is what the pages show of whoever runs the broker.
+type Brand struct {
+	Name       string `yaml:"name"`
+	LogoURL    string `yaml:"logo_url,omitempty"`    // https, or a data: image
+	SupportURL string `yaml:"support_url,omitempty"` // http, https or mailto
+}
+
+// UsesSandbox says whether the connector is one of the sandbox's: a sandbox is configured, and the connector asks for it
+// or has no client_id of a real provider.
+func (c *Config) UsesSandbox(connector Connector) bool {
+	return c.Sandbox.Listen != "" && sandboxed(connector.Type) && (connector.Sandbox || connector.ClientID == "")
+}
+
+// TrustedProxyPrefixes are TrustedProxies, parsed; an address is a prefix of its full length. What does not parse is left
+// out: Validate reports it.
+func (c *Config) TrustedProxyPrefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, s := range c.TrustedProxies {
+		if p, err := parseProxy(s); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func parseProxy(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		return netip.ParsePrefix(s)
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a.WithZone(""), a.BitLen()), nil
+}
+
+func sandboxed(kind string) bool {
+	return kind == ConnectorGoogle || kind == ConnectorFacebook || kind == ConnectorGitHub
+}

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Default is the configuration of an empty file. It lacks an issuer and a connector, and so is not valid yet.
+func Default() *Config {
+	c := base()
+	c.complete()
+	return c
+}
+
+// base are the defaults that hold whatever else is configured.
+func base() *Config {
+	return &Config{
+		Listen:  "127.0.0.1:8080",
+		Store:   Store{Type: StoreSQLite},
+		Linking: LinkAsk,
+		Tokens: Tokens{
+			// An API that verifies a JWT by itself does not hear of a revocation until the token ends, so this is how
+			// long a stolen or revoked one works. A refresh costs less than a millisecond: there is no need for longer.
+			AccessTokenLifetime: Duration(15 * time.Minute),
+			AccessTokenFormat:   "opaque",
+			// It says who signed in, to the app, once; it opens nothing. An hour forgives a slow clock and a paused app.
+			IDTokenLifetime: Duration(time.Hour),
+			CodeLifetime:    Duration(time.Minute),
+			// Two tabs that race, or a lost response and the retry, are done by then (RFC 9700 section 4.14.2).
+			RefreshGrace: Duration(30 * time.Second),
+		},
+		Sessions:     Sessions{Lifetime: Duration(30 * day), IdleLifetime: Duration(14 * day)},
+		FlowLifetime: Duration(30 * time.Minute),
+		Signing:      Signing{RotateEvery: Duration(90 * day)},
+		Upstream:     Upstream{Timeout: Duration(10 * time.Second)},
+		Log:          Log{Level: "info", Format: "json"},
+		HTTP:         HTTP{ShutdownGrace: Duration(10 * time.Second)},
+		Brand:        Brand{Name: "Portico"},
+	}
+}
+
+// complete fills in the defaults that depend on what was configured.
+func (c *Config) complete() {
+	switch c.Store.Type {
+	case StoreSQLite:
+		if c.Store.Path == "" {
+			c.Store.Path = "./portico.db"
+		}
+		if c.Store.Synchronous == "" {
+			c.Store.Synchronous = "full"
+		}
+		if len(c.Keyring) == 0 && c.KeyringFile == "" {
+			c.KeyringFile = filepath.Join(filepath.Dir(c.Store.Path), "portico.key")
+		}
+	case StoreMongoDB:
+		if c.Store.Database == "" {
+			c.Store.Database = "portico"
+		}
+	}
+	if c.Sandbox.URL == "" && loopbackAddress(c.Sandbox.Listen) && !strings.HasSuffix(c.Sandbox.Listen, ":0") {
+		c.Sandbox.URL = "http://" + c.Sandbox.Listen
+	}
+	for i := range c.Connectors {
+		// Both ways to ask for the sandbox look the same from here on, so that no reader can tell them apart wrongly.
+		if connector := &c.Connectors[i]; c.UsesSandbox(*connector) {
+			connector.Sandbox = true
+			connector.ClientID, connector.ClientSecret, connector.ClientSecretFile = "", Secret{}, ""
+		}
+	}
+	for i := range c.Clients {
+		c.Clients[i].complete()
+	}
+}
+
+// complete fills in what a registration may leave out. offline_access is not among the scopes: that an app acts while the
+// person is away is said, not assumed.
+func (c *Client) complete() {
+	if len(c.Scopes) == 0 {
+		c.Scopes = []string{"openid", "profile", "email"}
+	}
+	if len(c.GrantTypes) == 0 {
+		c.GrantTypes = slices.Clone(grantTypes)
+	}
+	if c.PKCE == "" {
+		c.PKCE = "required"
+	}
+	if c.IDTokenSignedResponseAlg == "" {
+		c.IDTokenSignedResponseAlg = "RS256"
+	}
+}

@@ -1,0 +1,192 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// connectorKeys are the keys that not every type has, and which types have them.
+var connectorKeys = []struct {
+	key   string
+	types []string
+	set   func(*Connector) bool
+}{
+	{"issuer", []string{ConnectorOIDC, ConnectorGoogle}, func(c *Connector) bool { return c.Issuer != "" }},
+	{"trust_email", []string{ConnectorOIDC, ConnectorGitHub}, func(c *Connector) bool { return c.TrustEmail }},
+	{"userinfo", []string{ConnectorOIDC}, func(c *Connector) bool { return c.UserInfo }},
+	{"auth_style", []string{ConnectorOIDC}, func(c *Connector) bool { return c.AuthStyle != "" }},
+	{"hosted_domains", []string{ConnectorGoogle}, func(c *Connector) bool { return len(c.HostedDomains) > 0 }},
+	{"base_url", []string{ConnectorGitHub}, func(c *Connector) bool { return c.BaseURL != "" }},
+	{"api_url", []string{ConnectorGitHub}, func(c *Connector) bool { return c.APIURL != "" }},
+	{"graph_url", []string{ConnectorFacebook}, func(c *Connector) bool { return c.GraphURL != "" }},
+	{"dialog_url", []string{ConnectorFacebook}, func(c *Connector) bool { return c.DialogURL != "" }},
+	{"graph_version", []string{ConnectorFacebook}, func(c *Connector) bool { return c.GraphVersion != "" }},
+	{"sandbox", []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub}, func(c *Connector) bool { return c.Sandbox }},
+}
+
+func (v *validator) connectors(c *Config) {
+	if len(c.Connectors) == 0 {
+		v.add("connectors", "is missing: nobody could sign in")
+	}
+	if len(c.Connectors) > maxList {
+		v.add("connectors", fmt.Sprintf("has %d items, at most %d are allowed", len(c.Connectors), maxList))
+		return
+	}
+	for i := range c.Connectors {
+		connector, path := &c.Connectors[i], item("connectors", i)
+		switch same := slices.IndexFunc(c.Connectors[:i], func(o Connector) bool { return o.Name == connector.Name }); {
+		case connector.Name == "":
+			v.add(path+".name", "is missing; such as google")
+		case !nameForm.MatchString(connector.Name):
+			v.add(path+".name", quote(connector.Name)+" is not 1 to 32 of a-z, 0-9 and -")
+		case same >= 0:
+			v.add(path+".name", fmt.Sprintf("%q is the name of %s too", connector.Name, item("connectors", same)))
+		}
+		v.connector(path, connector, c.Sandbox.Listen != "")
+	}
+}
+
+func (v *validator) connector(path string, c *Connector, sandbox bool) {
+	if c.DisplayName != "" {
+		v.name(path+".display_name", c.DisplayName)
+	}
+	v.scopes(path+".scopes", c.Scopes)
+	v.boundsOrZero(path+".timeout", c.Timeout, 100*time.Millisecond, time.Minute, "0 is upstream.timeout, and a person waits for it")
+	if !slices.Contains(connectorTypes, c.Type) {
+		v.oneOf(path+".type", c.Type, connectorTypes...)
+		return // what the others should be depends on it
+	}
+	for _, k := range connectorKeys {
+		if k.set(c) && !slices.Contains(k.types, c.Type) {
+			v.add(path+"."+k.key, "does not apply to type "+c.Type+", only to "+strings.Join(k.types, " and "))
+		}
+	}
+	v.credentials(path, c, sandbox)
+
+	v.url(path+".issuer", c.Issuer, secureURL)
+	v.url(path+".base_url", c.BaseURL, secureURL)
+	v.url(path+".api_url", c.APIURL, secureURL)
+	v.url(path+".graph_url", c.GraphURL, secureURL)
+	v.url(path+".dialog_url", c.DialogURL, secureURL)
+	if c.GraphVersion != "" && !graphVersionForm.MatchString(c.GraphVersion) {
+		v.add(path+".graph_version", quote(c.GraphVersion)+" is not a version such as v26.0")
+	}
+	if c.AuthStyle != "" {
+		v.oneOf(path+".auth_style", c.AuthStyle, "basic", "post", "none")
+	}
+	v.list(path+".hosted_domains", c.HostedDomains, maxList)
+	for i, domain := range c.HostedDomains {
+		if !domainForm.MatchString(domain) {
+			v.add(item(path+".hosted_domains", i), quote(domain)+" is not a domain in lower case, such as example.com")
+		}
+	}
+	if c.Type == ConnectorOIDC && c.Issuer == "" {
+		v.add(path+".issuer", "is missing; the provider's issuer, exactly as it writes it")
+	}
+	if c.Type == ConnectorGitHub && c.TrustEmail && (c.BaseURL == "" || c.BaseURL == "https://github.com") {
+		v.add(path+".trust_email", "does not apply to github.com, which says itself which emails it has verified")
+	}
+}
+
+// credentials checks what the provider knows the broker by.
+func (v *validator) credentials(path string, c *Connector, sandbox bool) {
+	secret := !c.ClientSecret.IsZero() || c.ClientSecretFile != ""
+	switch {
+	case c.Sandbox && sandboxed(c.Type):
+		if !sandbox {
+			v.add(path+".sandbox", "needs sandbox.listen")
+		}
+		return
+	case c.ClientID == "" && !secret && sandbox && sandboxed(c.Type):
+		return // the sandbox's
+	case c.ClientID == "":
+		v.add(path+".client_id", "is missing; it comes from the registration at the provider")
+	case !visibleForm.MatchString(c.ClientID):
+		v.add(path+".client_id", quote(c.ClientID)+" has a character that is not visible ASCII")
+	}
+	switch {
+	case c.AuthStyle == "none" && secret:
+		v.add(path+".auth_style", "is none, and yet there is a client_secret")
+	case c.AuthStyle != "none" && !secret:
+		v.add(path+".client_secret", "is missing; give it or client_secret_file")
+	}
+}
+
+func (v *validator) clients(c *Config) {
+	names := make([]string, len(c.Connectors))
+	for i := range c.Connectors {
+		names[i] = c.Connectors[i].Name
+	}
+	seen := map[string]int{}
+	for i := range c.Clients {
+		client, path := &c.Clients[i], item("clients", i)
+		first, twice := seen[client.ClientID]
+		switch {
+		case client.ClientID == "":
+			v.add(path+".client_id", "is missing")
+		case !clientIDForm.MatchString(client.ClientID):
+			v.add(path+".client_id", quote(client.ClientID)+" is not 1 to 100 letters, digits and . _ ~ -")
+		case twice:
+			v.add(path+".client_id", fmt.Sprintf("%s is the client_id of %s too", quote(client.ClientID), item("clients", first)))
+		default:
+			seen[client.ClientID] = i
+		}
+		v.client(path, client)
+		v.list(path+".connectors", client.Connectors, maxList)
+		for j, name := range client.Connectors {
+			if !slices.Contains(names, name) {
+				v.add(item(path+".connectors", j), quote(name)+" is not the name of a connector"+didYouMean(nearest(name, names)))
+			}
+		}
+	}
+}
+
+func (v *validator) client(path string, c *Client) {
+	secret := !c.ClientSecret.IsZero() || c.ClientSecretFile != ""
+	length := len(c.ClientSecret.Reveal())
+	switch {
+	case c.Public && secret:
+		v.add(path+".client_secret", "is given, and yet the client is public: it could not keep one")
+	case !c.Public && !secret:
+		v.add(path+".client_secret", "is missing; give it or client_secret_file, or public: true for an app that cannot keep one")
+	case secret && length > 0 && length < minClientSecret:
+		v.add(path+".client_secret", fmt.Sprintf("has %d characters, want %d at least; make one with: openssl rand -base64 32", length, minClientSecret))
+	}
+	v.name(path+".name", c.Name)
+	v.url(path+".website", c.Website, webURL)
+	v.url(path+".logo_uri", c.LogoURI, imageURL)
+	v.scopes(path+".scopes", c.Scopes)
+
+	v.list(path+".grant_types", c.GrantTypes, maxList)
+	for i, grant := range c.GrantTypes {
+		v.check(item(path+".grant_types", i), oneOf(grant, grantTypes...))
+	}
+	if slices.Contains(c.GrantTypes, "refresh_token") && !slices.Contains(c.GrantTypes, "authorization_code") {
+		v.add(path+".grant_types", "refresh_token alone gives no first token; add authorization_code")
+	}
+	v.redirectURIs(path+".redirect_uris", c.RedirectURIs)
+	v.redirectURIs(path+".post_logout_redirect_uris", c.PostLogoutRedirectURIs)
+	if len(c.RedirectURIs) == 0 && slices.Contains(c.GrantTypes, "authorization_code") {
+		v.add(path+".redirect_uris", "is missing; the grant authorization_code needs one")
+	}
+
+	v.oneOf(path+".pkce", c.PKCE, "required", "optional")
+	if c.Public && c.PKCE == "optional" {
+		v.add(path+".pkce", "cannot be optional for a public client (RFC 9700 section 2.1.1)")
+	}
+	v.oneOf(path+".id_token_signed_response_alg", c.IDTokenSignedResponseAlg, "RS256", "ES256", "EdDSA")
+	if c.AccessTokenFormat != "" {
+		v.oneOf(path+".access_token_format", c.AccessTokenFormat, tokenFormats...)
+	}
+	v.boundsOrZero(path+".access_token_lifetime", c.AccessTokenLifetime, 30*time.Second, day, "0 is tokens.access_token_lifetime, and an API that verifies a JWT by itself accepts a revoked one until it ends")
+	v.refresh(path, c.RefreshLifetime, c.RefreshIdleLifetime)
+}
+
+func (v *validator) redirectURIs(path string, uris []string) {
+	v.list(path, uris, maxURIs)
+	for i, uri := range uris {
+		v.check(item(path, i), redirectURI(uri))
+	}
+}
