@@ -66,40 +66,50 @@ type StaticClient struct {
 // Static sets the clients of the configuration. They stand before stored ones of the same id. The error names each client and field
 // that is wrong.
 func (s *Clients) Static(list ...StaticClient) error {
-	static := make(map[string]*Client, len(list))
-	var problems []error
+	if err := CheckStatic(list...); err != nil {
+		return err
+	}
+	s.static = make(map[string]*Client, len(list))
 	for _, entry := range list {
 		c := entry.Client
 		c.Static = true
-		if err := s.complete(&c, entry.Secret); err != nil {
-			problems = append(problems, fmt.Errorf("client %q: %w", c.ID, err))
+		if len(c.GrantTypes) == 0 {
+			c.GrantTypes = defaultGrants
 		}
-		if static[c.ID] != nil {
-			problems = append(problems, fmt.Errorf("client %q is there twice", c.ID))
+		if !c.IsPublic {
+			c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(entry.Secret), Hint: hint(entry.Secret)}}
 		}
-		static[c.ID] = &c
+		s.static[c.ID] = &c
 	}
-	if len(problems) > 0 {
-		return errors.Join(problems...)
-	}
-	s.static = static
 	return nil
 }
 
-func (s *Clients) complete(c *Client, secret string) error {
-	if len(c.GrantTypes) == 0 {
-		c.GrantTypes = defaultGrants
-	}
-	problems := []error{c.Validate()}
-	switch {
-	case !idPattern.MatchString(c.ID):
-		problems = append(problems, errors.New("client_id: 1 to 100 letters, digits, '.', '_', '~', '-' are needed"))
-	case c.IsPublic && secret != "":
-		problems = append(problems, errors.New("client_secret: a public client has none"))
-	case !c.IsPublic && len(secret) < minStaticSecret:
-		problems = append(problems, fmt.Errorf("client_secret: at least %d random characters are needed", minStaticSecret))
-	case !c.IsPublic:
-		c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret)}}
+// CheckStatic says what is wrong with clients of the configuration, naming each and its fields.
+func CheckStatic(list ...StaticClient) error {
+	var problems []error
+	seen := map[string]bool{}
+	for _, entry := range list {
+		c := entry.Client
+		if len(c.GrantTypes) == 0 {
+			c.GrantTypes = defaultGrants
+		}
+		wrong := []error{c.Validate()}
+		switch {
+		case !idPattern.MatchString(c.ID):
+			wrong = append(wrong, errors.New("client_id: 1 to 100 letters, digits, '.', '_', '~', '-' are needed"))
+		case seen[c.ID]:
+			wrong = append(wrong, errors.New("client_id: it is there twice"))
+		}
+		switch {
+		case c.IsPublic && entry.Secret != "":
+			wrong = append(wrong, errors.New("client_secret: a public client has none"))
+		case !c.IsPublic && len(entry.Secret) < minStaticSecret:
+			wrong = append(wrong, fmt.Errorf("client_secret: at least %d random characters are needed", minStaticSecret))
+		}
+		seen[c.ID] = true
+		if err := errors.Join(wrong...); err != nil {
+			problems = append(problems, fmt.Errorf("client %q: %w", c.ID, err))
+		}
 	}
 	return errors.Join(problems...)
 }

@@ -1,0 +1,212 @@
+// Package broker builds the whole broker from its configuration: it opens the store and the keys, wires the parts
+// together, and is the one place that knows all of them. It decides nothing itself.
+//
+// The commands call it: [New] for a broker that serves, [Open] for one that only manages what is stored.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/oauth"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/signin"
+	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
+	"github.com/portico-id/portico/config"
+	"github.com/portico-id/portico/connectors"
+	"github.com/portico-id/portico/sessions"
+	"github.com/portico-id/portico/templates"
+)
+
+// Options are what a broker takes from its process. The zero value is useful.
+type Options struct {
+	Log *slog.Logger     // nil: silence
+	Now func() time.Time // nil: time.Now
+	// Backend, if not nil, is used instead of the configured store; Close leaves it open.
+	Backend store.Backend
+}
+
+func (o *Options) complete() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	clock := o.Now
+	if clock == nil {
+		clock = time.Now
+	}
+	// Documents keep times to the millisecond, in UTC; what is compared with them is no finer.
+	o.Now = func() time.Time { return clock().UTC().Truncate(time.Millisecond) }
+}
+
+// Broker is a broker that can serve. Its handler may be called concurrently.
+type Broker struct {
+	*Data
+	// Handler serves everything: pages, endpoints, health.
+	Handler http.Handler
+	// Checks are the health checks, to be told when shutdown begins.
+	Checks *web.Checks
+
+	keys *token.Keys
+}
+
+// keysLifeBeyondTokens is added to the longest life of a signed token to say how long a retired signing key still verifies.
+const keysLifeBeyondTokens = 24 * time.Hour
+
+// New builds a broker. It opens the store and the keys, and reaches no provider: one that is down keeps nothing
+// from starting. ctx bounds the opening alone.
+func New(ctx context.Context, cfg *config.Config, o Options) (*Broker, error) {
+	o.complete()
+	data, err := Open(ctx, cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{Data: data}
+	if err := b.build(ctx, cfg, o); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error {
+	if err := b.Clients.Static(staticClients(cfg)...); err != nil {
+		return err
+	}
+	var err error
+	b.keys, err = token.OpenKeys(ctx, b.Backend, b.Ring, token.KeysOptions{
+		RotateEvery: cfg.Signing.RotateEvery.Std(),
+		KeepAfter:   max(token.DefaultKeepAfter, cfg.Tokens.AccessTokenLifetime.Std()+keysLifeBeyondTokens, cfg.Tokens.IDTokenLifetime.Std()+keysLifeBeyondTokens),
+		Now:         o.Now,
+		Logger:      o.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("signing keys: %w", err)
+	}
+	upstream, names, err := openConnectors(cfg, o)
+	if err != nil {
+		return err
+	}
+	browserSessions, err := sessions.New(b.Backend, sessions.Options{
+		CookieKeys:   b.Ring.CookieKeys(),
+		Secure:       strings.HasPrefix(cfg.Issuer, "https:"),
+		Lifetime:     cfg.Sessions.Lifetime.Std(),
+		IdleLifetime: cfg.Sessions.IdleLifetime.Std(),
+		Now:          o.Now,
+	})
+	if err != nil {
+		return err
+	}
+	pages, err := templates.New(templates.Options{Brand: templates.Brand{
+		Name: cfg.Brand.Name, LogoURL: cfg.Brand.LogoURL, SupportURL: cfg.Brand.SupportURL,
+	}})
+	if err != nil {
+		return err
+	}
+
+	flows := flow.New(b.Backend, token.NewID, o.Now, cfg.FlowLifetime.Std())
+	grants := grant.New(b.Backend, o.Now)
+	scopes := oauth.Scopes()
+
+	// The two halves call each other: oauth begins flows and ends them, signin moves them along.
+	var people *signin.Service
+	apps := oauth.New(oauth.Options{
+		Issuer:            cfg.Issuer,
+		Connectors:        names,
+		Scopes:            scopes,
+		SigningAlgs:       b.keys.Algorithms(),
+		AccessTokenFormat: token.Format(cfg.Tokens.AccessTokenFormat),
+		Lifetimes: oauth.Lifetimes{
+			Code:        cfg.Tokens.CodeLifetime.Std(),
+			AccessToken: cfg.Tokens.AccessTokenLifetime.Std(),
+			IDToken:     cfg.Tokens.IDTokenLifetime.Std(),
+			Refresh: grant.Limits{
+				Grace:    cfg.Tokens.RefreshGrace.Std(),
+				Idle:     cfg.Tokens.RefreshIdleLifetime.Std(),
+				Absolute: cfg.Tokens.RefreshLifetime.Std(),
+			},
+		},
+		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
+		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
+		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
+		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
+			people.Proceed(w, r, doc, client)
+		},
+		ShowError: func(w http.ResponseWriter, r *http.Request, p oauth.ErrorPage) {
+			people.ShowError(w, r, signin.ErrorPage{Status: p.Status, Title: p.Title, Message: p.Message, ToDo: p.ToDo, Cause: p.Cause})
+		},
+		FormPost: func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values) {
+			people.FormPost(w, r, redirectURI, answer)
+		},
+	})
+	people = signin.New(signin.Options{
+		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, ACR: oauth.ACRFederated,
+		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
+		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions,
+		Ring: b.Ring, IDTokens: token.NewIDTokens(b.keys, cfg.Issuer), Pages: pages,
+		Audit: b.Audit, Log: o.Log, Now: o.Now,
+		Responder: apps,
+	})
+
+	mux := http.NewServeMux()
+	if err := apps.Routes(mux); err != nil {
+		return err
+	}
+	people.Routes(mux)
+	mux.Handle("GET /static/", pages.Static())
+	b.Checks = web.Health(b.Backend, o.Log, o.Now)
+	b.Checks.Routes(mux)
+	b.Handler = web.Chain(web.KeepOpener(mux), web.Options{
+		Logger:         o.Log,
+		TrustedProxies: cfg.TrustedProxyPrefixes(),
+		Now:            o.Now,
+	})
+	return nil
+}
+
+// Run does what has to be done from time to time, until ctx ends: signing keys are rotated, and those that another node
+// made are read.
+func (b *Broker) Run(ctx context.Context) { b.keys.Run(ctx) }
+
+// keysWait bounds how long Close waits for a key that is being made.
+const keysWait = 10 * time.Second
+
+// Close ends the broker after what is under way in the store is done. The handler must not be called any more.
+func (b *Broker) Close() error {
+	if b.keys != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), keysWait)
+		defer cancel()
+		if err := b.keys.Wait(ctx); err != nil {
+			b.log.Warn("a signing key was still being made at the end", slog.Any("cause", err))
+		}
+	}
+	return b.Data.Close()
+}
+
+// Keys are the signing keys.
+func (b *Broker) Keys() *token.Keys { return b.keys }
+
+// openConnectors makes the configured connectors, in their order.
+func openConnectors(cfg *config.Config, o Options) ([]connectors.Connector, []string, error) {
+	transport := connectors.NewTransport()
+	var all []connectors.Connector
+	var names []string
+	for _, c := range cfg.Connectors {
+		connector, err := connectors.New(connectorSettings(cfg, c), connectors.Options{Transport: transport, Now: o.Now})
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, connector)
+		names = append(names, connector.Info().Name)
+	}
+	return all, slices.Clip(names), nil
+}

@@ -1,0 +1,103 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"time"
+
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/signin"
+	"github.com/portico-id/portico/config"
+	"github.com/portico-id/portico/connectors"
+	"github.com/portico-id/portico/connectors/sandbox"
+)
+
+// staticClients are the configuration's clients as the registry takes them.
+func staticClients(cfg *config.Config) []registry.StaticClient {
+	seconds := func(d config.Duration) int64 { return int64(d.Std() / time.Second) }
+	var clients []registry.StaticClient
+	for _, c := range cfg.Clients {
+		clients = append(clients, registry.StaticClient{
+			Secret: c.ClientSecret.Reveal(),
+			Client: registry.Client{
+				ID: c.ClientID, Name: c.Name, Website: c.Website, LogoURI: c.LogoURI,
+				IsPublic:               c.Public,
+				RedirectURIs:           c.RedirectURIs,
+				PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+				Scopes:                 c.Scopes,
+				GrantTypes:             c.GrantTypes,
+				Connectors:             c.Connectors,
+				FirstParty:             c.FirstParty,
+				PKCEOptional:           c.PKCE == "optional",
+				IDTokenAlg:             c.IDTokenSignedResponseAlg,
+				AccessTokenFormat:      c.AccessTokenFormat,
+				AccessTokenTTL:         seconds(c.AccessTokenLifetime),
+				RefreshIdleTTL:         seconds(c.RefreshIdleLifetime),
+				RefreshTTL:             seconds(c.RefreshLifetime),
+			},
+		})
+	}
+	return clients
+}
+
+// Check says what a broker made of the configuration would refuse, beyond what the configuration's own checks see. It
+// opens nothing and reaches nobody.
+func Check(cfg *config.Config) error {
+	var problems []error
+	for _, c := range cfg.Connectors {
+		if err := connectorSettings(cfg, c).Validate(); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(append(problems, registry.CheckStatic(staticClients(cfg)...))...)
+}
+
+// The broker's registration at the simulated providers, which guards nothing.
+const (
+	sandboxClientID     = "portico-sandbox"
+	sandboxClientSecret = "portico-sandbox-secret"
+)
+
+// connectorSettings are a connector's settings, with the simulated provider's addresses where it uses the sandbox.
+func connectorSettings(cfg *config.Config, c config.Connector) connectors.Settings {
+	s := connectors.Settings{
+		Name: c.Name, Type: c.Type, DisplayName: c.DisplayName,
+		ClientID: c.ClientID, ClientSecret: c.ClientSecret.Reveal(), Scopes: c.Scopes,
+		Timeout: cmp.Or(c.Timeout, cfg.Upstream.Timeout).Std(),
+		Issuer:  c.Issuer, TrustEmail: c.TrustEmail, UserInfo: c.UserInfo, AuthStyle: c.AuthStyle, HostedDomains: c.HostedDomains,
+		BaseURL: c.BaseURL, APIURL: c.APIURL,
+		DialogURL: c.DialogURL, GraphURL: c.GraphURL, GraphVersion: c.GraphVersion,
+	}
+	if !cfg.UsesSandbox(c) {
+		return s
+	}
+	s.ClientID, s.ClientSecret = sandboxClientID, sandboxClientSecret
+	switch c.Type {
+	case config.ConnectorGoogle:
+		s.Issuer = cfg.Sandbox.URL + "/google"
+	case config.ConnectorGitHub:
+		s.BaseURL, s.APIURL, s.TrustEmail = cfg.Sandbox.URL+"/github", cfg.Sandbox.URL+"/github/api", true
+	case config.ConnectorFacebook:
+		s.DialogURL, s.GraphURL = cfg.Sandbox.URL+"/facebook", cfg.Sandbox.URL+"/facebook/graph"
+	}
+	return s
+}
+
+// NewSandbox makes the simulated providers that the configuration's connectors use, with the broker registered at each.
+func NewSandbox(cfg *config.Config, o Options) (*sandbox.Sandbox, error) {
+	o.complete()
+	redirects := map[sandbox.Provider][]string{}
+	for _, c := range cfg.Connectors {
+		if cfg.UsesSandbox(c) {
+			provider := sandbox.Provider(c.Type)
+			redirects[provider] = append(redirects[provider], cfg.Issuer+signin.CallbackPath(c.Name))
+		}
+	}
+	var clients []sandbox.Client
+	for provider, uris := range redirects {
+		clients = append(clients, sandbox.Client{Provider: provider, ID: sandboxClientID, Secret: sandboxClientSecret, RedirectURIs: uris})
+	}
+	return sandbox.New(sandbox.Options{
+		BaseURL: cfg.Sandbox.URL, Clients: clients, Auto: cfg.Sandbox.Auto, Now: o.Now, Logger: o.Log,
+	})
+}

@@ -1,0 +1,71 @@
+package broker_test
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/connectors/sandbox"
+)
+
+// race calls f from n goroutines at once.
+func race(n int, f func()) {
+	var ready, done sync.WaitGroup
+	gate := make(chan struct{})
+	ready.Add(n)
+	for range n {
+		done.Go(func() {
+			ready.Done()
+			<-gate
+			f()
+		})
+	}
+	ready.Wait()
+	close(gate)
+	done.Wait()
+}
+
+func request(t *testing.T, method, target, body, contentType string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	return r
+}
+
+// expectAtApp goes back to the app from an error page and checks what the app is told.
+func expectAtApp(t *testing.T, page *Page, want string) {
+	t.Helper()
+	if len(page.Forms) == 0 {
+		t.Fatalf("the page (%d) has no way back:\n%s", page.Status, page.Body)
+	}
+	answer := page.Submit(0, "").Location()
+	if answer == nil {
+		t.Fatal("the page's first button does not lead back to the app")
+	}
+	if got := answer.Query().Get("error"); got != want {
+		t.Errorf("the app is told %q (%s), want %s", got, answer.Query().Get("error_description"), want)
+	}
+	if answer.Query().Get("state") != "st-1" || answer.Query().Get("iss") == "" {
+		t.Errorf("state or iss is missing in %v", answer.Query())
+	}
+}
+
+// arm makes the provider go wrong once.
+func arm(t *testing.T, e *Env, provider, name string) {
+	t.Helper()
+	fault := sandbox.Fault{Name: name}
+	if name == "slow" {
+		fault.Delay = 2 * time.Second
+	}
+	if err := e.Sandbox.Arm(sandbox.Provider(provider), fault); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,295 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/web"
+)
+
+// The authorization endpoint (RFC 6749 section 3.1, OpenID Connect Core section 3.1.2).
+//
+// What comes in is judged in two parts. Whether client and redirect URI are to be trusted is asked first: until that is sure,
+// nothing may be sent anywhere, and the person sees a page. Everything after it is an error at the app.
+
+// authorize begins a flow.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		s.authorizePosted(w, r)
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		s.showError(w, r, badRequestPage("The address cannot be read: "+describable(err.Error())))
+		return
+	}
+	client, redirectURI, page := s.trustedRedirect(r, query)
+	if page != nil {
+		s.showError(w, r, *page)
+		return
+	}
+	req, refusal := s.judge(query, client, redirectURI)
+	doc := s.flows.Draft(req, s.browser(w, r))
+	if refusal != nil {
+		s.logRefusal(r.Context(), refusal)
+		doc.Value.Fail(refusal.Code, refusal.Description)
+		s.Respond(w, r, doc)
+		return
+	}
+	s.proceed(w, r, doc, client)
+}
+
+// authorizePosted turns a POSTed authorization request (OpenID Connect Core section 3.1.2.1 demands both methods) into the same
+// request as a GET: the browser sends no SameSite=Lax cookies with a POST from another site, so that the
+// person's session could not be seen.
+func (s *Server) authorizePosted(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		e := bodyError(err)
+		page := badRequestPage("The request cannot be read: " + e.Description)
+		page.Status = e.Status
+		s.showError(w, r, page)
+		return
+	}
+	query := r.PostForm.Encode()
+	if len(query) > maxPostedQuery {
+		page := badRequestPage(fmt.Sprintf("The request is longer than %d bytes.", maxPostedQuery))
+		page.Status = http.StatusRequestEntityTooLarge
+		s.showError(w, r, page)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, s.issuer+PathAuthorize+"?"+query, http.StatusSeeOther)
+}
+
+// maxPostedQuery bounds a POSTed authorization request to what fits in the URL that it is turned into.
+const maxPostedQuery = web.MaxURLBytes - 1<<10
+
+func badRequestPage(message string) ErrorPage {
+	return ErrorPage{
+		Status:  http.StatusBadRequest,
+		Title:   "This sign-in link does not work",
+		Message: message,
+		ToDo:    "Go back to the app and start again. If it happens again, tell the people who run the app: the mistake is in how it asks.",
+	}
+}
+
+// trustedRedirect finds the client, and the redirect URI if it is one that the client registered.
+func (s *Server) trustedRedirect(r *http.Request, query url.Values) (*registry.Client, string, *ErrorPage) {
+	bad := func(format string, args ...any) *ErrorPage {
+		p := badRequestPage(fmt.Sprintf(format, args...))
+		return &p
+	}
+	for _, name := range []string{"client_id", "redirect_uri"} {
+		if len(query[name]) > 1 {
+			return nil, "", bad("The parameter %s is there more than once.", name)
+		}
+	}
+	id := query.Get("client_id")
+	if id == "" {
+		return nil, "", bad("The app did not say who it is: the parameter client_id is missing.")
+	}
+	client, err := s.clients.Get(r.Context(), id)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return nil, "", bad("No app is registered here with the client id '%s'.", echo(id))
+	case err != nil:
+		p := internalPage(err)
+		return nil, "", &p
+	case client.Disabled:
+		return nil, "", bad("The app '%s' is disabled here.", client.Name)
+	}
+	redirectURI := query.Get("redirect_uri")
+	if redirectURI == "" {
+		return nil, "", bad("The app '%s' did not say where to return to: the parameter redirect_uri is missing.", client.Name)
+	}
+	if !registry.RedirectURIMatches(client.RedirectURIs, redirectURI) {
+		return nil, "", bad("The app '%s' asked to return to '%s', which is not one of the redirect URIs registered for it. They are compared character by character.", client.Name, echo(redirectURI))
+	}
+	return client, redirectURI, nil
+}
+
+func internalPage(err error) ErrorPage {
+	return ErrorPage{
+		Status:  http.StatusInternalServerError,
+		Title:   "Something went wrong here",
+		Message: "The server could not do its part.",
+		ToDo:    "Try again in a moment.",
+		Cause:   err,
+	}
+}
+
+// judge decides on everything else an authorization request says. It does no IO. Even where it
+// refuses, the request it returns says how to tell the app.
+func (s *Server) judge(query url.Values, client *registry.Client, redirectURI string) (flow.Request, *Error) {
+	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery}
+	p, refusal := parseParams(query)
+	if refusal != nil {
+		if len(query["state"]) == 1 && len(query.Get("state")) <= maxOpaque {
+			req.State = query.Get("state")
+		}
+		return req, refusal
+	}
+	if len(p.get("state")) > maxOpaque {
+		return req, refuse(codeInvalidRequest, "state is longer than %d bytes", maxOpaque)
+	}
+	req.State = p.get("state")
+	if mode := p.get("response_mode"); mode != "" {
+		if !slices.Contains(responseModes, mode) {
+			return req, refuse(codeInvalidRequest, "response_mode '%s' is not supported; use one of %s", echo(mode), strings.Join(responseModes, ", "))
+		}
+		// A browser posts forms to web addresses alone.
+		if mode == modeFormPost && !strings.HasPrefix(redirectURI, "http:") && !strings.HasPrefix(redirectURI, "https:") {
+			return req, refuse(codeInvalidRequest, "response_mode form_post needs a redirect URI of http or https")
+		}
+		req.ResponseMode = mode
+	}
+	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{
+		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgePrompt, s.judgeHints,
+	} {
+		if refusal := step(p, client, &req); refusal != nil {
+			return req, refusal
+		}
+	}
+	return req, nil
+}
+
+func judgeResponseType(p params, client *registry.Client, _ *flow.Request) *Error {
+	switch responseType := p.get("response_type"); {
+	case responseType == "":
+		return refuse(codeInvalidRequest, "response_type is missing; send response_type=code")
+	case responseType != "code":
+		return refuse(codeUnsupportedResponse, "response_type '%s' is not supported; use the authorization code flow, response_type=code", echo(responseType))
+	case !client.Allows(registry.GrantAuthorizationCode):
+		return refuse(codeUnauthorizedClient, "this client is not registered for the grant type authorization_code")
+	}
+	return nil
+}
+
+// judgeUnsupported refuses what would change the request's meaning if it were overlooked (OpenID Connect Core sections 6, 7.2.1).
+func judgeUnsupported(p params, _ *registry.Client, _ *flow.Request) *Error {
+	switch {
+	case p.get("request") != "":
+		return refuse(codeRequestUnsupported, "request objects are not supported; send the parameters themselves")
+	case p.get("request_uri") != "":
+		return refuse(codeRequestURIUnsup, "request_uri is not supported; send the parameters themselves")
+	case p.get("registration") != "":
+		return refuse(codeRegistrationUnsup, "registration is not supported; register the client beforehand")
+	}
+	return nil
+}
+
+func (s *Server) judgeScope(p params, client *registry.Client, req *flow.Request) *Error {
+	scopes, refusal := parseScope(p.get("scope"))
+	if refusal != nil {
+		return refusal
+	}
+	if len(scopes) == 0 {
+		return refuse(codeInvalidScope, "scope is missing; ask for at least one, such as 'openid'")
+	}
+	for _, scope := range scopes {
+		if _, known := s.scopes[scope]; !known {
+			return refuse(codeInvalidScope, "the scope '%s' does not exist here", echo(scope))
+		}
+		if !slices.Contains(client.Scopes, scope) {
+			return refuse(codeInvalidScope, "this client is not registered for the scope '%s'", echo(scope))
+		}
+	}
+	// Without the grant type there would be no refresh token to give, and nothing to consent to (OpenID Connect Core section 11).
+	if !client.Allows(registry.GrantRefreshToken) {
+		scopes = slices.DeleteFunc(scopes, func(scope string) bool { return scope == ScopeOfflineAccess })
+	}
+	req.Scopes = scopes
+	if nonce := p.get("nonce"); len(nonce) > maxOpaque {
+		return refuse(codeInvalidRequest, "nonce is longer than %d bytes", maxOpaque)
+	}
+	req.Nonce = p.get("nonce")
+	return nil
+}
+
+// judgePKCE demands a S256 challenge (RFC 9700 section 2.1.1, RFC 7636 section 4.3), of confidential clients too.
+func judgePKCE(p params, client *registry.Client, req *flow.Request) *Error {
+	challenge, method := p.get("code_challenge"), p.get("code_challenge_method")
+	switch {
+	case challenge == "" && method != "":
+		return refuse(codeInvalidRequest, "code_challenge_method is there without code_challenge")
+	case challenge == "" && client.PKCEOptional:
+		return nil
+	case challenge == "":
+		return refuse(codeInvalidRequest, "code_challenge is missing; PKCE is required: send code_challenge and code_challenge_method=S256 (RFC 7636)")
+	case method != "S256":
+		return refuse(codeInvalidRequest, "code_challenge_method must be S256; 'plain', which is the default where none is sent, protects nothing")
+	case !validChallenge(challenge):
+		return refuse(codeInvalidRequest, "code_challenge is not a S256 challenge: 43 characters, base64url without padding")
+	}
+	req.CodeChallenge = challenge
+	return nil
+}
+
+var prompts = []string{"none", "login", "consent", "select_account"}
+
+// judgePrompt reads prompt and max_age (OpenID Connect Core section 3.1.2.1). Prompts that are not supported are passed
+// over: the section names no error for them, and libraries' own examples send such.
+func judgePrompt(p params, _ *registry.Client, req *flow.Request) *Error {
+	for value := range strings.SplitSeq(p.get("prompt"), " ") {
+		if slices.Contains(prompts, value) && !slices.Contains(req.Prompt, value) {
+			req.Prompt = append(req.Prompt, value)
+		}
+	}
+	if len(req.Prompt) > 1 && req.Prompts("none") {
+		return refuse(codeInvalidRequest, "prompt=none cannot be combined with another prompt")
+	}
+	if raw := p.get("max_age"); raw != "" {
+		seconds, err := strconv.ParseInt(raw, 10, 32)
+		if err != nil || seconds < 0 {
+			return refuse(codeInvalidRequest, "max_age must be a number of seconds, 0 or more")
+		}
+		req.MaxAge = &seconds
+	}
+	return nil
+}
+
+// judgeHints reads what steers the sign-in without deciding anything.
+func (s *Server) judgeHints(p params, client *registry.Client, req *flow.Request) *Error {
+	req.LoginHint, req.UILocales = clip(p.get("login_hint")), clip(p.get("ui_locales"))
+	if hint := p.get("idp_hint"); hint != "" {
+		if !slices.Contains(s.connectors, hint) || !client.AllowsConnector(hint) {
+			return refuse(codeInvalidRequest, "idp_hint '%s' names no connector that this client may use; there are: %s", echo(hint), strings.Join(s.connectorsOf(client), ", "))
+		}
+		req.IDPHint = hint
+	}
+	if raw := p.get("id_token_hint"); raw != "" {
+		hint, err := s.idTokens.VerifyIDTokenHint(raw)
+		if err != nil || !slices.Contains(hint.Audience, client.ID) {
+			return refuse(codeInvalidRequest, "id_token_hint is not an ID token that this server issued to this client").because(err)
+		}
+		req.Subject = hint.Subject
+	}
+	return nil
+}
+
+func (s *Server) connectorsOf(client *registry.Client) []string {
+	var names []string
+	for _, name := range s.connectors {
+		if client.AllowsConnector(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// maxHint bounds a hint. A longer one helps nobody and is left out.
+const maxHint = 320
+
+func clip(hint string) string {
+	if len(hint) > maxHint {
+		return ""
+	}
+	return hint
+}

@@ -1,0 +1,144 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+)
+
+// Error is a refusal with its three faces: Code and Description for the client, as its RFC names them; the
+// status it travels with; and Cause, for the operator's log alone.
+type Error struct {
+	Code        string
+	Description string
+	Status      int
+	Cause       error
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Code, e.Description, e.Cause)
+	}
+	return e.Code + ": " + e.Description
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// refuse makes an error of the token endpoint's family (RFC 6749 section 5.2): status 400.
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Description: fmt.Sprintf(format, args...), Status: http.StatusBadRequest}
+}
+
+// because keeps the cause for the log.
+func (e *Error) because(err error) *Error {
+	e.Cause = err
+	return e
+}
+
+// The error codes in use, each with the section that names it.
+const (
+	codeInvalidRequest       = "invalid_request"           // RFC 6749 sections 4.1.2.1, 5.2
+	codeUnauthorizedClient   = "unauthorized_client"       // RFC 6749 sections 4.1.2.1, 5.2
+	codeInvalidClient        = "invalid_client"            // RFC 6749 section 5.2
+	codeInvalidGrant         = "invalid_grant"             // RFC 6749 section 5.2
+	codeUnsupportedGrant     = "unsupported_grant_type"    // RFC 6749 section 5.2
+	codeInvalidScope         = "invalid_scope"             // RFC 6749 sections 4.1.2.1, 5.2
+	codeUnsupportedResponse  = "unsupported_response_type" // RFC 6749 section 4.1.2.1
+	codeServerError          = "server_error"              // RFC 6749 section 4.1.2.1
+	codeUnsupportedTokenType = "unsupported_token_type"    // RFC 7009 section 2.2.1
+	codeRequestUnsupported   = "request_not_supported"     // OpenID Connect Core section 3.1.2.6
+	codeRequestURIUnsup      = "request_uri_not_supported" // OpenID Connect Core section 3.1.2.6
+	codeRegistrationUnsup    = "registration_not_supported"
+	codeInvalidToken         = "invalid_token"      // RFC 6750 section 3.1
+	codeInsufficientScope    = "insufficient_scope" // RFC 6750 section 3.1
+)
+
+// internal wraps a fault of ours: the client learns only that it may try again.
+func internal(err error) *Error {
+	return &Error{
+		Code:        codeServerError,
+		Description: "the server could not answer; try again in a moment",
+		Status:      http.StatusInternalServerError,
+		Cause:       err,
+	}
+}
+
+// asError is err as an *Error, or an internal one.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return internal(err)
+}
+
+type errorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description,omitempty"`
+}
+
+// describable is what RFC 6749 section 5.2 lets an error_description hold: printable ASCII without
+// '"' and '\'. What strangers sent may be echoed in a description, so everything else is replaced.
+func describable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\':
+			return '\''
+		case r < 0x20 || r > 0x7e:
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// echoLimit bounds how much of a stranger's value a description repeats.
+const echoLimit = 80
+
+// echo is a stranger's value, fit to stand in a description.
+func echo(s string) string {
+	if len(s) > echoLimit {
+		s = s[:echoLimit] + "..."
+	}
+	return describable(s)
+}
+
+// writeError answers a request of a client with its error as JSON (RFC 6749 section 5.2), and tells the
+// operator's log why.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	e := asError(err)
+	s.logRefusal(r.Context(), e)
+	if e.Code == codeInvalidClient && e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="portico", charset="UTF-8"`)
+	}
+	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
+}
+
+func (s *Server) logRefusal(ctx context.Context, e *Error) {
+	level := slog.LevelInfo
+	if e.Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("error", e.Code), slog.String("description", describable(e.Description))}
+	if e.Cause != nil {
+		attrs = append(attrs, slog.Any("cause", e.Cause))
+	}
+	s.log.LogAttrs(ctx, level, "refused", attrs...)
+}
+
+// writeJSON answers with a body that nobody may cache (RFC 6749 section 5.1).
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	w.WriteHeader(status)
+	// The only error left is a client that hung up.
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,65 @@
+package oauth
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/portico-id/portico/broker/grant"
+)
+
+// refreshToken exchanges a refresh token for fresh tokens (RFC 6749 section 6). Every use rotates it, for
+// confidential clients too (RFC 9700 section 4.14.2).
+func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
+	ctx := t.http.Context()
+	raw := t.params.get("refresh_token")
+	if raw == "" {
+		return nil, refuse(codeInvalidRequest, "refresh_token is missing")
+	}
+	grantID, generation, err := s.ring.ParseRefreshToken(raw)
+	if err != nil {
+		return nil, refuse(codeInvalidGrant, "the refresh token is not one of this server's").because(err)
+	}
+	narrowed, refusal := parseScope(t.params.get("scope"))
+	if refusal != nil {
+		return nil, refusal
+	}
+	// The scope and the account are judged before anything is rotated, so that a refused request costs nothing.
+	g, err := s.grants.Get(ctx, grantID)
+	if err != nil {
+		return nil, refreshRefusal(err)
+	}
+	if g.Value.ClientID != t.client.ID {
+		return nil, refuse(codeInvalidGrant, "the refresh token was issued to another client")
+	}
+	scopes := g.Value.Scopes
+	if len(narrowed) > 0 {
+		for _, scope := range narrowed {
+			if !slices.Contains(scopes, scope) {
+				return nil, refuse(codeInvalidScope, "the scope '%s' was not granted; a refresh can only narrow", echo(scope))
+			}
+		}
+		scopes = narrowed
+	}
+	account, err := s.liveAccount(ctx, g.Value.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	g, err = s.grants.Refresh(ctx, g, generation, s.refreshLimits(t.client))
+	if errors.Is(err, grant.ErrReused) {
+		s.auditRevoked(ctx, grantID, t.client.ID, account.ID, grant.ReasonRefreshReused)
+	}
+	if err != nil {
+		return nil, refreshRefusal(err)
+	}
+	return &issuance{grant: g, account: account, scopes: scopes}, nil
+}
+
+func refreshRefusal(err error) *Error {
+	switch {
+	case errors.Is(err, grant.ErrReused):
+		return refuse(codeInvalidGrant, "the refresh token was used before; all tokens of this sign-in have been revoked").because(err)
+	case errors.Is(err, grant.ErrDead):
+		return refuse(codeInvalidGrant, "the refresh token is revoked or expired").because(err)
+	}
+	return internal(err)
+}

@@ -1,0 +1,153 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/token"
+)
+
+// introspection is RFC 7662 section 2.2. An inactive token is described by active alone, so that nobody
+// learns why.
+type introspection struct {
+	Active    bool     `json:"active"`
+	Scope     string   `json:"scope,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	TokenType string   `json:"token_type,omitempty"`
+	ExpiresAt int64    `json:"exp,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	Issuer    string   `json:"iss,omitempty"`
+	Audience  []string `json:"aud,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	ACR       string   `json:"acr,omitempty"`
+}
+
+// introspect tells a confidential client about a token of its own. Another client's token is as
+// inactive as a forged one (RFC 7662 section 2.1: "token scanning").
+func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
+	p, refusal := formParams(r)
+	if refusal != nil {
+		s.writeError(w, r, refusal)
+		return
+	}
+	client, refusal := s.authenticateConfidential(r, p)
+	if refusal != nil {
+		s.writeError(w, r, refusal)
+		return
+	}
+	raw := p.get("token")
+	if raw == "" {
+		s.writeError(w, r, refuse(codeInvalidRequest, "token is missing"))
+		return
+	}
+	answer, err := s.inspect(r.Context(), client, raw)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// inspect tries the token as either kind; token_type_hint is not needed, since the kinds look different.
+func (s *Server) inspect(ctx context.Context, client *registry.Client, raw string) (introspection, error) {
+	if access, _, err := s.access.Verify(raw); err == nil {
+		if access.ClientID != client.ID {
+			return introspection{}, nil
+		}
+		if err := s.tokenStands(ctx, access); err != nil {
+			return inactive(err)
+		}
+		return introspection{
+			Active:    true,
+			Scope:     strings.Join(access.Scopes, " "),
+			ClientID:  access.ClientID,
+			Subject:   access.Subject,
+			TokenType: "Bearer",
+			ExpiresAt: access.ExpiresAt.Unix(),
+			IssuedAt:  access.IssuedAt.Unix(),
+			Issuer:    s.issuer,
+			Audience:  access.Audience,
+			ID:        access.ID,
+			AuthTime:  access.AuthTime.Unix(),
+			ACR:       access.ACR,
+		}, nil
+	}
+	grantID, generation, err := s.ring.ParseRefreshToken(raw)
+	if err != nil {
+		return introspection{}, nil
+	}
+	g, err := s.grants.Get(ctx, grantID)
+	if err != nil {
+		return inactive(err)
+	}
+	if g.Value.ClientID != client.ID {
+		return introspection{}, nil
+	}
+	switch grant.Judge(&g.Value, generation, s.now(), s.refreshLimits(client)) {
+	case grant.Rotate, grant.Repeat:
+	default:
+		return introspection{}, nil
+	}
+	if _, err := s.liveAccount(ctx, g.Value.AccountID); err != nil {
+		return inactive(err)
+	}
+	answer := introspection{
+		Active:   true,
+		Scope:    strings.Join(g.Value.Scopes, " "),
+		ClientID: g.Value.ClientID,
+		Subject:  g.Value.AccountID,
+		IssuedAt: g.Value.RotatedAt.Unix(),
+		Issuer:   s.issuer,
+		AuthTime: g.Value.AuthTime.Unix(),
+	}
+	if !g.Expires.IsZero() {
+		answer.ExpiresAt = g.Expires.Unix()
+	}
+	return answer, nil
+}
+
+// inactive tells a token that is no good from a server that cannot say.
+func inactive(err error) (introspection, error) {
+	if e := asError(err); e.Status >= http.StatusInternalServerError && !errors.Is(err, grant.ErrDead) {
+		return introspection{}, err
+	}
+	return introspection{}, nil
+}
+
+// errTokenOver says that a well-formed access token does not stand any more.
+var errTokenOver = refuse(codeInvalidToken, "the access token is revoked")
+
+// tokenStands checks what an access token cannot know of itself: that its grant, it itself and its account are still good.
+func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
+	_, err := s.bearerAccount(ctx, access)
+	return err
+}
+
+// bearerAccount is the account that a standing access token speaks for. errTokenOver if it does not stand.
+func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*identity.Account, error) {
+	g, err := s.grants.Get(ctx, access.GrantID)
+	if errors.Is(err, grant.ErrDead) {
+		return nil, errTokenOver
+	}
+	if err != nil {
+		return nil, internal(err)
+	}
+	if !g.Value.TokenLive(access.ID) {
+		return nil, errTokenOver
+	}
+	account, err := s.accounts.Get(ctx, access.Subject)
+	if errors.Is(err, identity.ErrNotFound) || err == nil && account.Disabled {
+		return nil, errTokenOver
+	}
+	if err != nil {
+		return nil, internal(err)
+	}
+	return account, nil
+}

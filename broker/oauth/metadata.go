@@ -1,0 +1,128 @@
+package oauth
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/portico-id/portico/broker/registry"
+)
+
+// metadata is OpenID Connect Discovery section 3 and RFC 8414 section 2. Every line is something that works; what is
+// not there does not.
+type metadata struct {
+	Issuer                  string   `json:"issuer"`
+	AuthorizationEndpoint   string   `json:"authorization_endpoint"`
+	TokenEndpoint           string   `json:"token_endpoint"`
+	UserinfoEndpoint        string   `json:"userinfo_endpoint"`
+	JWKSURI                 string   `json:"jwks_uri"`
+	IntrospectionEndpoint   string   `json:"introspection_endpoint"`
+	RevocationEndpoint      string   `json:"revocation_endpoint"`
+	EndSessionEndpoint      string   `json:"end_session_endpoint"`
+	Scopes                  []string `json:"scopes_supported"`
+	ResponseTypes           []string `json:"response_types_supported"`
+	ResponseModes           []string `json:"response_modes_supported"`
+	GrantTypes              []string `json:"grant_types_supported"`
+	Subjects                []string `json:"subject_types_supported"`
+	IDTokenAlgs             []string `json:"id_token_signing_alg_values_supported"`
+	TokenAuth               []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuth          []string `json:"revocation_endpoint_auth_methods_supported"`
+	IntrospectionAuth       []string `json:"introspection_endpoint_auth_methods_supported"`
+	CodeChallengeMethods    []string `json:"code_challenge_methods_supported"`
+	Prompts                 []string `json:"prompt_values_supported"`
+	ACRValues               []string `json:"acr_values_supported"`
+	ClaimTypes              []string `json:"claim_types_supported"`
+	Claims                  []string `json:"claims_supported"`
+	ClaimsParameter         bool     `json:"claims_parameter_supported"`
+	RequestParameter        bool     `json:"request_parameter_supported"`
+	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                // its default is true
+	IssOnAuthorizeResponses bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
+	ServiceDocumentation    string   `json:"service_documentation,omitempty"`
+}
+
+func (s *Server) metadata() metadata {
+	scopes := make([]string, 0, len(s.scopes))
+	for scope := range s.scopes {
+		scopes = append(scopes, scope)
+	}
+	slices.Sort(scopes)
+	grants := make([]string, 0, len(s.redeemers))
+	for name := range s.redeemers {
+		grants = append(grants, name)
+	}
+	slices.Sort(grants)
+	confidential := []string{registry.AuthBasic, registry.AuthPost}
+	everyone := append(slices.Clone(confidential), registry.AuthNone)
+	return metadata{
+		Issuer:                  s.issuer,
+		AuthorizationEndpoint:   s.issuer + PathAuthorize,
+		TokenEndpoint:           s.issuer + PathToken,
+		UserinfoEndpoint:        s.issuer + PathUserinfo,
+		JWKSURI:                 s.issuer + PathJWKS,
+		IntrospectionEndpoint:   s.issuer + PathIntrospect,
+		RevocationEndpoint:      s.issuer + PathRevoke,
+		EndSessionEndpoint:      s.issuer + PathLogout,
+		Scopes:                  scopes,
+		ResponseTypes:           []string{"code"},
+		ResponseModes:           responseModes,
+		GrantTypes:              grants,
+		Subjects:                []string{"public"},
+		IDTokenAlgs:             s.signingAlgs,
+		TokenAuth:               everyone,
+		RevocationAuth:          everyone,
+		IntrospectionAuth:       confidential,
+		CodeChallengeMethods:    []string{"S256"},
+		Prompts:                 prompts,
+		ACRValues:               []string{ACRFederated},
+		ClaimTypes:              []string{"normal"},
+		Claims:                  supportedClaims,
+		IssOnAuthorizeResponses: true,
+	}
+}
+
+var supportedClaims = []string{
+	"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "acr", "amr", "sid",
+	"name", "given_name", "family_name", "preferred_username", "picture", "locale", "updated_at",
+	"email", "email_verified",
+}
+
+// How long others may keep what is published. Keys are published ahead of their first use by longer than this.
+const (
+	metadataMaxAge = time.Hour
+	jwksMaxAge     = 5 * time.Minute
+)
+
+// metadataHandler serves a document that never changes while the broker runs.
+func (s *Server) metadataHandler() (http.HandlerFunc, error) {
+	body, err := json.Marshal(s.metadata())
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	return func(w http.ResponseWriter, r *http.Request) {
+		serveDocument(w, r, body, etag, metadataMaxAge)
+	}, nil
+}
+
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) {
+	body, etag := s.keys.JWKS()
+	serveDocument(w, r, body, etag, jwksMaxAge)
+}
+
+func serveDocument(w http.ResponseWriter, r *http.Request, body []byte, etag string, maxAge time.Duration) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge/time.Second)))
+	h.Set("ETag", etag)
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // The only error is a client that hung up.
+}

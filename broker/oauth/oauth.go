@@ -1,0 +1,204 @@
+// Package oauth is what apps talk to: the authorization endpoint that begins a flow and answers it, the token
+// endpoint with a file per grant, userinfo, introspection, revocation and metadata.
+//
+// broker wires it. It decides by the RFCs what a client may ask for and get. What a person walks through in
+// between is broker/signin's: this package hands it a flow to move along (Options.Proceed) and is handed it back
+// to end (Server.Respond). It may not render pages, and never imports signin.
+//
+// The files follow a request: authorize.go (begin and judge), respond.go (end), clientauth.go, token.go,
+// grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, metadata.go. What the client is told of an error is in error.go.
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
+)
+
+// The endpoints' paths below the issuer.
+const (
+	PathAuthorize  = "/authorize"
+	PathToken      = "/token"
+	PathUserinfo   = "/userinfo"
+	PathIntrospect = "/introspect"
+	PathRevoke     = "/revoke"
+	PathJWKS       = "/jwks.json"
+	PathLogout     = "/logout"
+
+	PathOpenIDConfiguration = "/.well-known/openid-configuration"       // OpenID Connect Discovery section 4
+	PathServerMetadata      = "/.well-known/oauth-authorization-server" // RFC 8414 section 3
+)
+
+// The scopes that the broker itself defines (OpenID Connect Core sections 3.1.2.1, 5.4, 11).
+const (
+	ScopeOpenID        = "openid"
+	ScopeProfile       = "profile"
+	ScopeEmail         = "email"
+	ScopeOfflineAccess = "offline_access"
+)
+
+// ACRFederated is the acr claim of everyone who signed in at a provider: the broker vouches for
+// the provider's word and for nothing more.
+const ACRFederated = "urn:portico:acr:federated"
+
+// Scopes are the broker's scopes, each with the sentence that a person reads before saying yes to it.
+func Scopes() map[string]string {
+	return map[string]string{
+		ScopeOpenID:        "Know that it is you when you come back",
+		ScopeProfile:       "See your name and picture",
+		ScopeEmail:         "See your email address",
+		ScopeOfflineAccess: "Stay connected while you are away, until you sign out of it",
+	}
+}
+
+// Lifetimes bound what is issued.
+type Lifetimes struct {
+	Code        time.Duration // at most 10 minutes (RFC 6749 section 4.1.2)
+	AccessToken time.Duration // unless the client has its own
+	IDToken     time.Duration
+	Refresh     grant.Limits // unless the client has its own
+}
+
+// Options is what a Server is made of. All of it is required.
+type Options struct {
+	Issuer            string
+	Connectors        []string // names, in the order of the configuration
+	Scopes            map[string]string
+	SigningAlgs       []string // what ID tokens may be signed with
+	AccessTokenFormat token.Format
+	Lifetimes         Lifetimes
+
+	Clients  *registry.Clients
+	Accounts *identity.Accounts
+	Flows    *flow.Flows
+	Grants   *grant.Grants
+	Ring     *token.Keyring
+	Keys     *token.Keys
+	Audit    *audit.Recorder
+	Log      *slog.Logger
+	Now      func() time.Time
+
+	// Browser is the keyed digest that binds flows to the browser of this request; it may set a cookie.
+	Browser func(w http.ResponseWriter, r *http.Request) string
+	// Proceed moves a new flow along: it signs the person in, or shows the page to do so.
+	Proceed func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
+	// ShowError shows a person a page about a request that must not go back to the app.
+	ShowError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
+	// FormPost sends a response through the browser as a form (OAuth 2.0 Form Post Response Mode).
+	FormPost func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values)
+}
+
+// ErrorPage is what a person is told, and the cause that the log is.
+type ErrorPage struct {
+	Status  int
+	Title   string
+	Message string
+	ToDo    string
+	Cause   error
+}
+
+// Server answers apps. Its handlers may be called concurrently.
+type Server struct {
+	issuer            string
+	connectors        []string
+	scopes            map[string]string
+	signingAlgs       []string
+	accessTokenFormat token.Format
+	lifetimes         Lifetimes
+	redeemers         map[string]grantType
+
+	clients  *registry.Clients
+	accounts *identity.Accounts
+	flows    *flow.Flows
+	grants   *grant.Grants
+	ring     *token.Keyring
+	keys     *token.Keys
+	access   *token.AccessTokens
+	idTokens *token.IDTokens
+	audit    *audit.Recorder
+	log      *slog.Logger
+	now      func() time.Time
+
+	browser   func(w http.ResponseWriter, r *http.Request) string
+	proceed   func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
+	showError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
+	formPost  func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values)
+}
+
+// New makes a Server. It does no IO.
+func New(o Options) *Server {
+	s := &Server{
+		issuer:            o.Issuer,
+		connectors:        o.Connectors,
+		scopes:            o.Scopes,
+		signingAlgs:       o.SigningAlgs,
+		accessTokenFormat: o.AccessTokenFormat,
+		lifetimes:         o.Lifetimes,
+		clients:           o.Clients,
+		accounts:          o.Accounts,
+		flows:             o.Flows,
+		grants:            o.Grants,
+		ring:              o.Ring,
+		keys:              o.Keys,
+		access:            token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
+		idTokens:          token.NewIDTokens(o.Keys, o.Issuer),
+		audit:             o.Audit,
+		log:               o.Log,
+		now:               o.Now,
+		browser:           o.Browser,
+		proceed:           o.Proceed,
+		showError:         o.ShowError,
+		formPost:          o.FormPost,
+	}
+	s.redeemers = s.grantTypes()
+	return s
+}
+
+// Routes adds the endpoints to mux.
+func (s *Server) Routes(mux *http.ServeMux) error {
+	document, err := s.metadataHandler()
+	if err != nil {
+		return err
+	}
+	mux.HandleFunc("GET "+PathAuthorize, s.authorize)
+	mux.HandleFunc("POST "+PathAuthorize, s.authorize)
+
+	// Browser apps call these from their own origin (CORS). No cookie is ever looked at here, so any origin may.
+	// Introspection is not among them: it is for confidential clients, which are not browsers.
+	open := func(path string, h http.HandlerFunc, methods ...string) {
+		mux.Handle(path, web.CORS(h, methods...))
+	}
+	open(PathToken, s.token, http.MethodPost)
+	open(PathRevoke, s.revoke, http.MethodPost)
+	open(PathUserinfo, s.userinfo, http.MethodGet, http.MethodPost)
+	open(PathJWKS, s.jwks, http.MethodGet)
+	open(PathOpenIDConfiguration, document, http.MethodGet)
+	open(PathServerMetadata, document, http.MethodGet)
+	mux.HandleFunc("POST "+PathIntrospect, s.introspect)
+	return nil
+}
+
+// auditRevoked records that a grant ended before its time.
+func (s *Server) auditRevoked(ctx context.Context, grantID, clientID, accountID, reason string) {
+	s.audit.Record(ctx, audit.Event{
+		Kind:      audit.GrantRevoked,
+		GrantID:   grantID,
+		ClientID:  clientID,
+		AccountID: accountID,
+		Reason:    reason,
+		RequestID: web.RequestID(ctx),
+	})
+}
+
+var errNotOver = errors.New("the flow has not ended")

@@ -1,0 +1,82 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/grant"
+)
+
+// The response modes (OAuth 2.0 Multiple Response Type Encoding Practices section 2.1, OAuth 2.0 Form Post Response Mode).
+const (
+	modeQuery    = "query"
+	modeFragment = "fragment"
+	modeFormPost = "form_post"
+)
+
+var responseModes = []string{modeQuery, modeFragment, modeFormPost}
+
+// Respond ends a flow at the app: with its code where the flow is done, with its error where it
+// failed. The flow has been saved, if it was worth saving.
+//
+// A code is sent again for as long as it was not redeemed, so that a lost response or a reload harms nothing; afterwards
+// a second copy would count as a replay and cost the person their tokens, so they see a page instead.
+func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) {
+	f := &doc.Value
+	answer := url.Values{"iss": {s.issuer}} // RFC 9207 section 2: with errors too
+	if f.Request.State != "" {
+		answer.Set("state", f.Request.State)
+	}
+	switch f.Step {
+	case flow.Failed:
+		answer.Set("error", f.Failure.Code)
+		answer.Set("error_description", describable(f.Failure.Description))
+	case flow.Done:
+		// A draft or a flow that ended in this very request cannot have been redeemed; reading its grant is worth it only
+		// for one that comes back.
+		if f.CodeIssuedAt.Before(s.now()) {
+			if _, err := s.grants.Get(r.Context(), doc.ID); !errors.Is(err, grant.ErrDead) || s.codeExpired(f) {
+				s.showError(w, r, ErrorPage{
+					Status:  http.StatusGone,
+					Title:   "You are signed in already",
+					Message: "This sign-in is complete and the app has been told.",
+					ToDo:    "Go back to the app. If it does not know you, start again there.",
+				})
+				return
+			}
+		}
+		answer.Set("code", s.ring.Code(doc.ID))
+	default:
+		s.showError(w, r, internalPage(errNotOver))
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if f.Request.ResponseMode == modeFormPost {
+		s.formPost(w, r, f.Request.RedirectURI, answer)
+		return
+	}
+	// 303, never 307: a redirect must not carry a form that the person posted here (RFC 9700 section 4.12).
+	http.Redirect(w, r, withAnswer(f.Request.RedirectURI, f.Request.ResponseMode, answer), http.StatusSeeOther)
+}
+
+// withAnswer adds the response to a redirect URI, whose own query stays as it was registered.
+//
+// A query response ends in an empty fragment: without one, a browser would carry a provider's
+// own fragment (Facebook's "#_=_") on to the app.
+func withAnswer(redirectURI, mode string, answer url.Values) string {
+	if mode == modeFragment {
+		return redirectURI + "#" + answer.Encode()
+	}
+	separator := "?"
+	if strings.Contains(redirectURI, "?") {
+		separator = "&"
+	}
+	return redirectURI + separator + answer.Encode() + "#"
+}
+
+func (s *Server) codeExpired(f *flow.Flow) bool {
+	return !s.now().Before(f.CodeIssuedAt.Add(s.lifetimes.Code))
+}

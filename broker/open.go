@@ -1,0 +1,144 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/store/mongo"
+	"github.com/portico-id/portico/broker/store/sqlite"
+	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/config"
+)
+
+// Data is what a broker knows: its store, opened, and the parts that manage what is in it. Commands work on it
+// beside a running broker or without one.
+type Data struct {
+	Backend  store.Backend
+	Ring     *token.Keyring
+	Clients  *registry.Clients
+	Accounts *identity.Accounts
+	Audit    *audit.Recorder
+
+	now         func() time.Time
+	log         *slog.Logger
+	closeOnExit bool
+}
+
+// Open opens the store and keyring that the configuration names.
+func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
+	o.complete()
+	ring, err := openKeyring(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d := &Data{Backend: o.Backend, Ring: ring, now: o.Now, log: o.Log}
+	if d.Backend == nil {
+		if d.Backend, err = openStore(ctx, cfg, o); err != nil {
+			return nil, err
+		}
+		d.closeOnExit = true
+	}
+	d.Audit = audit.New(d.Backend, audit.Options{Now: o.Now, Log: o.Log})
+	d.Accounts = identity.New(d.Backend, identity.Options{
+		Linking: identity.Linking(cfg.Linking), Now: o.Now, NewID: token.NewID, Audit: d.Audit,
+	})
+	d.Clients = registry.New(d.Backend, registry.Options{
+		Hasher: ring, Now: o.Now, NewID: token.NewID, NewSecret: token.NewSecret, Audit: d.Audit,
+	})
+	return d, nil
+}
+
+// Close closes what Open opened.
+func (d *Data) Close() error {
+	if !d.closeOnExit {
+		return nil
+	}
+	return d.Backend.Close()
+}
+
+func openStore(ctx context.Context, cfg *config.Config, o Options) (store.Backend, error) {
+	switch cfg.Store.Type {
+	case "mongodb":
+		db, err := mongo.Open(ctx, mongo.Options{URI: cfg.Store.URI.Reveal(), Database: cfg.Store.Database, Now: o.Now, Logger: o.Log})
+		if err != nil {
+			return nil, fmt.Errorf("open the MongoDB store: %w", err)
+		}
+		return db, nil
+	default:
+		db, err := sqlite.Open(ctx, sqlite.Options{Path: cfg.Store.Path, Synchronous: cfg.Store.Synchronous, Now: o.Now, Logger: o.Log})
+		if err != nil {
+			return nil, fmt.Errorf("open the store %s: %w", cfg.Store.Path, err)
+		}
+		return db, nil
+	}
+}
+
+// keyFileBytes is the entropy of a generated keyring secret.
+const keyFileBytes = 32
+
+// openKeyring takes the configured secrets, or the one in the key file beside an embedded store, which is made at the
+// first start.
+func openKeyring(cfg *config.Config) (*token.Keyring, error) {
+	var secrets [][]byte
+	for _, entry := range cfg.Keyring {
+		secrets = append(secrets, []byte(entry.Secret.Reveal()))
+	}
+	if len(secrets) == 0 {
+		secret, err := keyFile(cfg.KeyringFile)
+		if err != nil {
+			return nil, fmt.Errorf("keyring: %w", err)
+		}
+		secrets = append(secrets, secret)
+	}
+	ring, err := token.NewKeyring(secrets...)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	return ring, nil
+}
+
+// keyFile reads the secret in the file, or makes the file with a new one. Two processes that start at once agree: exactly one
+// creates the file.
+func keyFile(path string) ([]byte, error) {
+	raw := make([]byte, keyFileBytes)
+	rand.Read(raw) // never fails: crypto/rand ends the process instead
+	fresh := base64.RawURLEncoding.EncodeToString(raw)
+
+	// Written whole under another name and then linked into place, so that no reader finds half a secret.
+	temporary := path + ".new-" + token.NewID()
+	if err := os.WriteFile(temporary, []byte(fresh+"\n"), 0o600); err != nil {
+		if content, readErr := os.ReadFile(path); readErr == nil { // a folder that may be read only
+			return trimmed(path, content)
+		}
+		return nil, err
+	}
+	defer os.Remove(temporary)
+	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return trimmed(path, content)
+}
+
+func trimmed(path string, content []byte) ([]byte, error) {
+	secret := strings.TrimSpace(string(content))
+	if secret == "" {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return []byte(secret), nil
+}

@@ -1,0 +1,72 @@
+package signin
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/templates"
+)
+
+func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
+	ctx := r.Context()
+	f := &doc.Value
+	account, err := s.o.Accounts.Get(ctx, f.SignIn.AccountID)
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	missing, err := s.o.Consents.Missing(ctx, account.ID, client.ID, f.Request.Scopes)
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	page := templates.ConsentPage{
+		App:          app(client),
+		Action:       action(doc.ID, "consent"),
+		SwitchAction: action(doc.ID, "switch"),
+		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
+	}
+	for _, scope := range f.Request.Scopes {
+		page.OfflineAccess = page.OfflineAccess || scope == "offline_access"
+		page.Scopes = append(page.Scopes, templates.ScopeView{
+			Name:     scope,
+			Sentence: s.o.Scopes[scope],
+			New:      len(missing) < len(f.Request.Scopes) && slices.Contains(missing, scope),
+		})
+	}
+	s.page(w, r, doc, http.StatusOK, func(b *pageWriter) error { return s.o.Pages.Consent(b, page) })
+}
+
+// consent takes the person's answer. A yes is remembered; a no is told to the app.
+func (s *Service) consent(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
+	f := &doc.Value
+	if f.Step != flow.Consent {
+		s.toPage(w, r, doc.ID)
+		return
+	}
+	switch r.PostFormValue("decision") {
+	case "allow":
+		if err := s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, f.Request.Scopes); err != nil {
+			s.showError(w, r, nil, *ourFault(err))
+			return
+		}
+		f.Grant(s.o.Now())
+	case "deny":
+		f.Fail("access_denied", "the person said no")
+	default:
+		s.toPage(w, r, doc.ID)
+		return
+	}
+	s.advance(w, r, doc)
+}
+
+// switchAccount goes back to the chooser, for a person who is signed in as somebody they do not want to be here.
+func (s *Service) switchAccount(w http.ResponseWriter, r *http.Request, doc *flow.Doc, _ *registry.Client) {
+	if doc.Value.Step == flow.Consent {
+		doc.Value.SignIn = nil
+		doc.Value.Step = flow.Choose
+	}
+	s.advance(w, r, doc)
+}
