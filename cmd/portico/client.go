@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/portico-id/portico/broker"
+	"github.com/portico-id/portico/broker/registry"
+)
+
+type clientCommand struct {
+	Add          clientAdd          `cmd:"" help:"Register an app. Its secret is printed once."`
+	List         clientList         `cmd:"" help:"List the registered apps."`
+	Show         clientShow         `cmd:"" help:"Show one app."`
+	Update       clientUpdate       `cmd:"" help:"Change an app."`
+	RotateSecret clientRotateSecret `cmd:"" help:"Give an app a new secret; the one before stays good for a while."`
+	Remove       clientRemove       `cmd:"" help:"Remove an app."`
+}
+
+// storeFlags are what every command needs that works on the store.
+type storeFlags struct {
+	configFlag
+	JSON bool `help:"Print JSON." name:"json"`
+}
+
+// with opens the store for one command.
+func (f storeFlags) with(ctx context.Context, p process, do func(d *broker.Data, clients *registry.Clients) error) error {
+	cfg, err := f.load(p)
+	if err != nil {
+		return err
+	}
+	// Events are in the store; a terminal wants the warnings alone.
+	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	data, err := broker.Open(ctx, cfg, broker.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(data, data.Clients), data.Close())
+}
+
+// clientSettings are the flags that add and update share. Lists replace what was there.
+type clientSettings struct {
+	Website           *string        `help:"The app's website, shown to people." placeholder:"URL"`
+	LogoURI           *string        `help:"The app's logo, https." placeholder:"URL"`
+	RedirectURI       []string       `help:"Where the app takes its code: https, http on loopback, or a private-use scheme. Repeat it for more." placeholder:"URI" sep:"none"`
+	PostLogoutURI     []string       `help:"Where the app takes people after sign-out." name:"post-logout-redirect-uri" placeholder:"URI" sep:"none"`
+	Scope             []string       `help:"The scopes that the app may ask for (openid,profile,email,offline_access by default)." placeholder:"SCOPE"`
+	Grant             []string       `help:"The grant types that the app may use (authorization_code,refresh_token by default)." placeholder:"GRANT"`
+	Connector         []string       `help:"The connectors that its people may sign in with (all by default)." placeholder:"NAME"`
+	FirstParty        *bool          `help:"Your own app: people are not asked for consent." negatable:""`
+	PKCEOptional      *bool          `help:"Exempt an app that cannot do PKCE." name:"pkce-optional" negatable:""`
+	AuthMethod        *string        `help:"client_secret_basic or client_secret_post; either by default." placeholder:"METHOD"`
+	IDTokenAlg        *string        `help:"RS256 (default), ES256 or EdDSA." name:"id-token-alg" placeholder:"ALG"`
+	AccessTokenFormat *string        `help:"opaque or jwt." placeholder:"FORMAT"`
+	AccessLifetime    *time.Duration `help:"How long access tokens live." name:"access-token-lifetime" placeholder:"TIME"`
+	RefreshIdle       *time.Duration `help:"How long a refresh token lives unused; 0: as configured." name:"refresh-idle-lifetime" placeholder:"TIME"`
+	RefreshLifetime   *time.Duration `help:"How long refreshing goes on at all; 0: as configured." placeholder:"TIME"`
+}
+
+func (s *clientSettings) apply(c *registry.Client) {
+	set(&c.Website, s.Website)
+	set(&c.LogoURI, s.LogoURI)
+	set(&c.FirstParty, s.FirstParty)
+	set(&c.PKCEOptional, s.PKCEOptional)
+	set(&c.AuthMethod, s.AuthMethod)
+	set(&c.IDTokenAlg, s.IDTokenAlg)
+	set(&c.AccessTokenFormat, s.AccessTokenFormat)
+	setList(&c.RedirectURIs, s.RedirectURI)
+	setList(&c.PostLogoutRedirectURIs, s.PostLogoutURI)
+	setList(&c.Scopes, s.Scope)
+	setList(&c.GrantTypes, s.Grant)
+	setList(&c.Connectors, s.Connector)
+	setSeconds(&c.AccessTokenTTL, s.AccessLifetime)
+	setSeconds(&c.RefreshIdleTTL, s.RefreshIdle)
+	setSeconds(&c.RefreshTTL, s.RefreshLifetime)
+}
+
+func set[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// setList replaces a list. A single empty item empties it.
+func setList(field *[]string, values []string) {
+	if len(values) == 1 && values[0] == "" {
+		*field = nil
+	} else if len(values) > 0 {
+		*field = values
+	}
+}
+
+func setSeconds(field *int64, value *time.Duration) {
+	if value != nil {
+		*field = int64(*value / time.Second)
+	}
+}
+
+// defaultScopes are what an app may ask for unless it is registered otherwise.
+var defaultScopes = []string{"openid", "profile", "email", "offline_access"}
+
+type clientAdd struct {
+	storeFlags
+	Name   string `help:"The app's name, shown to people when they sign in." required:""`
+	Public bool   `help:"The app cannot keep a secret: a native app, or one that runs in the browser."`
+	clientSettings
+}
+
+// Run registers an app and prints its id and, this one time, its secret.
+func (c clientAdd) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		fresh := registry.Client{Name: c.Name, IsPublic: c.Public, Scopes: defaultScopes}
+		c.apply(&fresh)
+		client, secret, err := clients.Add(ctx, fresh)
+		if err != nil {
+			return err
+		}
+		return c.printClient(p, client, secret)
+	})
+}
+
+type clientList struct {
+	storeFlags
+}
+
+// Run lists all apps, those of the configuration first.
+func (c clientList) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		var all []*registry.Client
+		for after, more := "", true; more; {
+			page, next, err := clients.List(ctx, after)
+			if err != nil {
+				return err
+			}
+			all = append(all, page...)
+			after, more = next, next != ""
+		}
+		if c.JSON {
+			views := make([]clientView, 0, len(all))
+			for _, client := range all {
+				views = append(views, view(client, ""))
+			}
+			return printJSON(p.stdout, views)
+		}
+		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "CLIENT ID\tNAME\tTYPE\tREDIRECT URIS")
+		for _, client := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", client.ID, client.Name, kind(client), strings.Join(client.RedirectURIs, " "))
+		}
+		return w.Flush()
+	})
+}
+
+type clientShow struct {
+	storeFlags
+	ID string `arg:"" help:"The client id."`
+}
+
+// Run shows one app.
+func (c clientShow) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		client, err := clients.Get(ctx, c.ID)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
+		}
+		return c.printClient(p, client, "")
+	})
+}
+
+type clientUpdate struct {
+	storeFlags
+	ID       string  `arg:"" help:"The client id."`
+	Name     *string `help:"The app's name."`
+	Disabled *bool   `help:"Disable the app, or enable it again." negatable:""`
+	clientSettings
+}
+
+// Run changes an app: what is not named stays as it is.
+func (c clientUpdate) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		client, err := clients.Update(ctx, c.ID, func(client *registry.Client) {
+			set(&client.Name, c.Name)
+			set(&client.Disabled, c.Disabled)
+			c.apply(client)
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
+		}
+		return c.printClient(p, client, "")
+	})
+}
+
+type clientRotateSecret struct {
+	storeFlags
+	ID      string        `arg:"" help:"The client id."`
+	Overlap time.Duration `help:"How long the secret before stays good." default:"24h"`
+}
+
+// Run gives an app a new secret and prints it this one time.
+func (c clientRotateSecret) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		client, secret, err := clients.RotateSecret(ctx, c.ID, c.Overlap)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
+		}
+		return c.printClient(p, client, secret)
+	})
+}
+
+type clientRemove struct {
+	storeFlags
+	ID string `arg:"" help:"The client id."`
+}
+
+// Run removes an app.
+func (c clientRemove) Run(ctx context.Context, p process) error {
+	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+		if err := clients.Remove(ctx, c.ID); err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
+		}
+		if c.JSON {
+			return printJSON(p.stdout, map[string]string{"removed": c.ID})
+		}
+		_, err := fmt.Fprintln(p.stdout, "removed", c.ID)
+		return err
+	})
+}
+
+// clientView is a client as the commands print it: everything but its secrets' hashes.
+type clientView struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret,omitempty"` // just made, never to be seen again
+	registry.Client
+	Secrets []secretView `json:"secrets,omitempty"`
+	Static  bool         `json:"static,omitempty"`
+}
+
+type secretView struct {
+	Hint      string    `json:"hint"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"`
+}
+
+func view(c *registry.Client, secret string) clientView {
+	v := clientView{ClientID: c.ID, ClientSecret: secret, Client: *c, Static: c.Static}
+	for _, s := range c.Secrets {
+		v.Secrets = append(v.Secrets, secretView{Hint: s.Hint, CreatedAt: s.CreatedAt, Expires: s.Expires})
+	}
+	return v
+}
+
+func (f storeFlags) printClient(p process, c *registry.Client, secret string) error {
+	if f.JSON {
+		return printJSON(p.stdout, view(c, secret))
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	line := func(name string, value any) {
+		if text := fmt.Sprint(value); text != "" && text != "[]" {
+			fmt.Fprintf(w, "%s\t%s\n", name, text)
+		}
+	}
+	line("client id", c.ID)
+	if secret != "" {
+		line("client secret", secret+"   (shown once: keep it now)")
+	}
+	line("name", c.Name)
+	line("website", c.Website)
+	line("type", kind(c))
+	line("redirect URIs", strings.Join(c.RedirectURIs, " "))
+	line("after sign-out", strings.Join(c.PostLogoutRedirectURIs, " "))
+	line("scopes", strings.Join(c.Scopes, " "))
+	line("grant types", strings.Join(c.GrantTypes, " "))
+	line("connectors", strings.Join(c.Connectors, " "))
+	for _, s := range c.Secrets {
+		until := "no end"
+		if !s.Expires.IsZero() {
+			until = "until " + s.Expires.Format(time.RFC3339)
+		}
+		line("secret …"+s.Hint, until)
+	}
+	return w.Flush()
+}
+
+func kind(c *registry.Client) string {
+	words := []string{"confidential"}
+	if c.Public() {
+		words[0] = "public"
+	}
+	if c.FirstParty {
+		words = append(words, "first-party")
+	}
+	if c.Disabled {
+		words = append(words, "disabled")
+	}
+	if c.Static {
+		words = append(words, "in the configuration")
+	}
+	return strings.Join(words, ", ")
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

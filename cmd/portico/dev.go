@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
+	"github.com/portico-id/portico/config"
+	"github.com/portico-id/portico/connectors/sandbox"
+	"github.com/portico-id/portico/examples/sampleapp"
+)
+
+// devCommand is the broker to try out and to develop against. It writes a configuration like any other into its data
+// folder, and serves it; what it adds is the sample app and a line that says where everything is.
+type devCommand struct {
+	Addr    string `help:"Where the broker listens; the sample app and the simulated providers take the next ports." default:"127.0.0.1:8080"`
+	Data    string `help:"Keep everything in this folder, so that it is the same after a restart. Default: a fresh temporary folder." type:"path" placeholder:"DIR"`
+	MongoDB string `help:"Store in this MongoDB instead of a file." name:"mongodb" placeholder:"URI"`
+	Auto    string `help:"The simulated providers sign in by themselves, as this persona." placeholder:"PERSONA"`
+	JSON    bool   `help:"Once ready, print one line of JSON on standard output that says where everything is." name:"json"`
+	Verbose bool   `short:"v" help:"Log every request."`
+}
+
+// devState is what has to stay the same over restarts with the same data folder.
+type devState struct {
+	Addr        string `json:"addr"`
+	SampleApp   string `json:"sample_app"` // addresses
+	Sandbox     string `json:"sandbox"`
+	WebSecret   string `json:"web_secret"`
+	Database    string `json:"database"` // of --mongodb
+	KeyringFile string `json:"-"`
+}
+
+const (
+	devWebClient    = "sample-web"
+	devNativeClient = "sample-native"
+	devStateFile    = "dev.json"
+	devConfigFile   = "portico.yaml"
+	nativeRedirect  = "http://127.0.0.1/callback"
+)
+
+var devConnectors = []string{"google", "facebook", "github"}
+
+// Run serves the broker, the simulated providers and the sample app until the process is told to stop.
+func (c devCommand) Run(ctx context.Context, p process) error {
+	dir := c.Data
+	if dir == "" {
+		fresh, err := os.MkdirTemp("", "portico-dev-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(fresh)
+		dir = fresh
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := c.checkPersona(); err != nil {
+		return err
+	}
+	state, err := c.state(dir)
+	if err != nil {
+		return err
+	}
+	configPath := filepath.Join(dir, devConfigFile)
+	if err := os.WriteFile(configPath, c.configuration(dir, state), 0o600); err != nil {
+		return err
+	}
+	// The environment is left out: what is in it is meant for another broker.
+	cfg, err := config.Load(configPath, nil)
+	if err != nil {
+		return err
+	}
+	app, err := sampleapp.New(sampleapp.Config{
+		Issuer: cfg.Issuer, ClientID: devWebClient, ClientSecret: state.WebSecret, URL: "http://" + state.SampleApp, Connectors: devConnectors,
+	})
+	if err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if c.Verbose {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: level}))
+	return serve(ctx, cfg, log, serving{
+		endpoints: []web.Endpoint{{Handler: http.Handler(app), Addr: state.SampleApp}},
+		started: func([]net.Addr) {
+			if err := c.announce(p, cfg, state, configPath); err != nil {
+				log.Error("cannot say where everything is", slog.Any("cause", err))
+			}
+		},
+	})
+}
+
+func (c devCommand) checkPersona() error {
+	if c.Auto == "" {
+		return nil
+	}
+	var names []string
+	for _, persona := range sandbox.DefaultPersonas() {
+		if persona.Name == c.Auto {
+			return nil
+		}
+		names = append(names, persona.Name)
+	}
+	return fmt.Errorf("--auto: no persona is called %q; there are: %v", c.Auto, names)
+}
+
+// state reads the data folder's state, or chooses addresses and secrets and keeps them there.
+func (c devCommand) state(dir string) (*devState, error) {
+	path := filepath.Join(dir, devStateFile)
+	raw, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		var s devState
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		asked, err := netAddr(c.Addr)
+		if err != nil {
+			return nil, err
+		}
+		if asked.Port != 0 && c.Addr != s.Addr {
+			// Another address is another issuer: the sample app's ports follow.
+			if err := s.chooseAddresses(c.Addr); err != nil {
+				return nil, err
+			}
+			return &s, s.write(path)
+		}
+		return &s, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	s := &devState{WebSecret: token.NewSecret("pcs_"), Database: "portico_dev_" + token.NewID()[:10]}
+	if err := s.chooseAddresses(c.Addr); err != nil {
+		return nil, err
+	}
+	return s, s.write(path)
+}
+
+func (s *devState) write(path string) error {
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(raw, '\n'), 0o600)
+}
+
+func netAddr(addr string) (*net.TCPAddr, error) {
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("--addr: %w", err)
+	}
+	if !a.IP.IsLoopback() {
+		return nil, fmt.Errorf("--addr: %s is not a loopback address: anybody who reaches the simulated providers can sign in as anybody", addr)
+	}
+	return a, nil
+}
+
+// chooseAddresses takes the broker's address as it was asked for, and for the others the next ports, or any where those are taken. Port 0
+// is any free one.
+func (s *devState) chooseAddresses(addr string) error {
+	a, err := netAddr(addr)
+	if err != nil {
+		return err
+	}
+	host := a.IP.String()
+	if a.Port == 0 {
+		if a.Port, err = freePort(host, 0); err != nil {
+			return err
+		}
+	}
+	s.Addr = net.JoinHostPort(host, strconv.Itoa(a.Port))
+	taken := map[int]bool{a.Port: true}
+	for i, target := range []*string{&s.SampleApp, &s.Sandbox} {
+		port, err := freePort(host, a.Port+1+i)
+		if err != nil || taken[port] {
+			if port, err = freePort(host, 0); err != nil {
+				return err
+			}
+		}
+		taken[port] = true
+		*target = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	return nil
+}
+
+// freePort is the port asked for if it is free (0: any).
+func freePort(host string, port int) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// configuration is the file that the broker is run with: the same that one would write by hand.
+func (c devCommand) configuration(dir string, s *devState) []byte {
+	type m = map[string]any
+	store := m{"type": "sqlite", "path": filepath.Join(dir, "portico.db")}
+	if c.MongoDB != "" {
+		store = m{"type": "mongodb", "uri": c.MongoDB, "database": s.Database}
+	}
+	scopes := []string{"openid", "profile", "email", "offline_access"}
+	grants := []string{"authorization_code", "refresh_token"}
+	var upstream []m
+	for _, name := range devConnectors {
+		upstream = append(upstream, m{"name": name, "type": name})
+	}
+	sandboxSettings := m{"listen": s.Sandbox, "url": "http://" + s.Sandbox}
+	if c.Auto != "" {
+		sandboxSettings["auto"] = c.Auto
+	}
+	doc := m{
+		"issuer":       "http://" + s.Addr,
+		"listen":       s.Addr,
+		"store":        store,
+		"keyring_file": filepath.Join(dir, "portico.key"),
+		"sandbox":      sandboxSettings,
+		"connectors":   upstream,
+		"clients": []m{
+			{
+				"client_id": devWebClient, "client_secret": s.WebSecret, "name": "Sample app", "website": "http://" + s.SampleApp,
+				"redirect_uris":             []string{sampleapp.RedirectURI("http://" + s.SampleApp)},
+				"post_logout_redirect_uris": []string{"http://" + s.SampleApp + "/"},
+				"scopes":                    scopes, "grant_types": grants,
+			},
+			{
+				"client_id": devNativeClient, "public": true, "name": "Sample native app",
+				"redirect_uris": []string{nativeRedirect}, "scopes": scopes, "grant_types": grants,
+			},
+		},
+	}
+	raw, err := yaml.Marshal(doc)
+	if err != nil {
+		panic(err) // maps, lists and strings always marshal
+	}
+	return append([]byte("# Written by `portico dev` at every start; changes are lost. Use it with other commands:\n#   portico client add --config THIS-FILE …\n"), raw...)
+}
+
+// devClient and ready are the line of JSON that scripts read.
+type devClient struct {
+	ClientID     string   `json:"client_id"`
+	ClientSecret string   `json:"client_secret,omitempty"`
+	RedirectURIs []string `json:"redirect_uris"`
+}
+
+type devPersona struct {
+	Name  string `json:"name"`
+	Email string `json:"email"`
+}
+
+type ready struct {
+	Issuer     string               `json:"issuer"`
+	SampleApp  string               `json:"sample_app"`
+	Clients    map[string]devClient `json:"clients"`
+	Connectors []string             `json:"connectors"`
+	Sandbox    map[string]string    `json:"sandbox"`
+	Personas   []devPersona         `json:"personas"`
+}
+
+func (c devCommand) announce(p process, cfg *config.Config, s *devState, configPath string) error {
+	appURL := "http://" + s.SampleApp
+	if c.JSON {
+		line := ready{
+			Issuer:    cfg.Issuer,
+			SampleApp: appURL,
+			Clients: map[string]devClient{
+				"web":    {ClientID: devWebClient, ClientSecret: s.WebSecret, RedirectURIs: []string{sampleapp.RedirectURI(appURL)}},
+				"native": {ClientID: devNativeClient, RedirectURIs: []string{nativeRedirect}},
+			},
+			Connectors: devConnectors,
+			Sandbox:    map[string]string{},
+		}
+		for _, name := range devConnectors {
+			line.Sandbox[name] = cfg.Sandbox.URL + "/" + name
+		}
+		for _, persona := range sandbox.DefaultPersonas() {
+			line.Personas = append(line.Personas, devPersona{Name: persona.Name, Email: persona.Email()})
+		}
+		return json.NewEncoder(p.stdout).Encode(line)
+	}
+	_, err := fmt.Fprintf(p.stdout, `
+Portico is ready. Everything is on this machine; nothing needs the network.
+
+  Sample app    %s          ← click here and sign in
+  Broker        %s
+  Providers     %s/sandbox/   simulated: sign in as anybody, arm faults
+
+Your own app: its issuer is the broker's address. Register it with
+  go run ./cmd/portico client add --config %s --name "My app" --redirect-uri http://127.0.0.1:3000/callback
+
+Press Ctrl-C to stop.
+`, appURL, cfg.Issuer, cfg.Sandbox.URL, configPath)
+	return err
+}
