@@ -40,13 +40,16 @@ type reader struct {
 }
 
 func (r *reader) report(o origin, path, message string) {
-	if len(r.problems) < maxProblems {
+	if !r.full() {
 		r.problems = append(r.problems, Problem{Source: o.source, Line: o.line, Path: path, Message: message})
 	}
 	if path != "" { // a file or variable as a whole has no value that could be missing
 		r.spoilt[path] = true
 	}
 }
+
+// full says whether there are enough problems to report, so that looking for more is a waste.
+func (r *reader) full() bool { return len(r.problems) >= maxProblems }
 
 // unreadable reports that nothing could be made of the file.
 func (r *reader) unreadable(o origin, message string) {
@@ -214,14 +217,14 @@ func (r *reader) leaf(written *yaml.Node, v reflect.Value, path string) {
 func (r *reader) section(n *yaml.Node, v reflect.Value, path string) {
 	keys := keysOf(v.Type())
 	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		name, node := n.Content[i], n.Content[i+1]
 		where := r.at(name)
 		if name.Kind != yaml.ScalarNode {
 			r.report(where, path, "found "+found(name)+" where a key should be")
 			continue
 		}
-		at := join(path, shorten(name.Value))
+		at := join(path, printable(name.Value))
 		if first, twice := seen[name.Value]; twice {
 			r.report(where, at, fmt.Sprintf("is given twice; the first time in line %d", first))
 			continue

@@ -13,7 +13,8 @@
 // letter nor digit, or by its index: PORTICO_CONNECTORS_GOOGLE_CLIENT_ID, PORTICO_KEYRING_0_SECRET. The index
 // one past the last makes a new item. A list of words is separated by commas. A secret is also read from the file
 // that the variable with _FILE at its end names. An empty variable counts as unset. A variable that begins with
-// PORTICO_ and means nothing is an error, except PORTICO_CONFIG (which file to read) and PORTICO_TEST_….
+// PORTICO_ and means nothing is an error, except PORTICO_CONFIG (which file to read), PORTICO_TEST_… and what Kubernetes
+// sets for services.
 //
 // # Bounds
 //

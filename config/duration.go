@@ -78,7 +78,7 @@ func ParseDuration(s string) (Duration, error) {
 		s = m[2]
 	}
 	rest, err := time.ParseDuration(s)
-	if err != nil || rest < 0 {
+	if err != nil || rest < 0 || s[0] == '+' {
 		return 0, fmt.Errorf("%q is not a duration; %s", s, forms)
 	}
 	if total += rest; total < 0 {

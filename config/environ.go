@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,14 @@ const (
 	// envTest is where tests keep what they need to know.
 	envTest = "PORTICO_TEST_"
 )
+
+// linkForm are the variables that Kubernetes sets in every container for each of its services ("service links"), and
+// Docker once did: a service called portico or portico-mongo must not keep the broker from starting.
+var linkForm = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+func serviceLink(name, value string) bool {
+	return linkForm.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
+}
 
 // overlay puts the environment over c.
 func (r *reader) overlay(environ []string, c *Config) {
@@ -31,6 +40,9 @@ func (r *reader) overlay(environ []string, c *Config) {
 	}
 	slices.SortFunc(names, compareNames)
 	for _, name := range names {
+		if r.full() {
+			return
+		}
 		r.variable(name, values[name], c)
 	}
 }
@@ -56,10 +68,12 @@ type target struct {
 }
 
 func (r *reader) variable(name, value string, c *Config) {
-	o := origin{source: name}
+	o := origin{source: printable(name)}
 	rest := strings.TrimPrefix(name, envPrefix)
 	targets := targetsOf(reflect.ValueOf(c).Elem(), "", rest)
 	switch {
+	case len(targets) == 0 && serviceLink(name, value):
+		return
 	case len(targets) == 0:
 		message := "is not a setting of the broker"
 		if near := nearest(rest, envNames(reflect.ValueOf(c).Elem(), "")); near != "" {

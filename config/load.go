@@ -36,13 +36,16 @@ func Parse(data []byte, name string, environ []string) (*Config, error) {
 	c.complete()
 	r.secrets(reflect.ValueOf(c).Elem(), "")
 	for _, p := range c.validate() {
-		if !r.follows(p.Path) {
+		if !r.follows(p.Path) && !r.full() {
 			o := r.origin(p.Path)
 			p.Source, p.Line = o.source, o.line
 			r.problems = append(r.problems, p)
 		}
 	}
 	r.problems.sort(name)
+	if r.full() {
+		r.problems = append(r.problems, Problem{Source: name, Message: "is reported no further: these are enough to begin with"})
+	}
 	if err := r.problems.err(); err != nil {
 		return nil, err
 	}

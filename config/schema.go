@@ -168,6 +168,14 @@ const maxQuoted = 100
 
 func quote(s string) string { return strconv.Quote(shorten(s)) }
 
+// printable is s as it is, or in quotes if a log or a terminal would take a part of it for something else.
+func printable(s string) string {
+	if strings.ContainsFunc(s, control) {
+		return quote(s)
+	}
+	return shorten(s)
+}
+
 func shorten(s string) string {
 	if len(s) <= maxQuoted {
 		return s

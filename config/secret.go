@@ -10,20 +10,34 @@ const redacted = "[redacted]"
 
 // Secret is a string that does not print: every verb of fmt, slog, JSON and YAML write [redacted] for it, or nothing if it
 // is empty. The zero value is the empty secret.
-type Secret struct{ value string }
+//
+// Two secrets are compared by what Reveal returns, not with ==.
+type Secret struct {
+	value *string // a pointer, because %p prints a struct's fields and asks nobody
+}
 
 // NewSecret hides a string.
-func NewSecret(value string) Secret { return Secret{value: value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{value: &value}
+}
 
 // Reveal is the string itself, for the one place that needs it.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero says whether the secret is empty.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.value == nil }
 
 // String implements [fmt.Stringer].
 func (s Secret) String() string {
-	if s.value == "" {
+	if s.value == nil {
 		return ""
 	}
 	return redacted

@@ -223,7 +223,7 @@ func (v *validator) keyring(c *Config) {
 	switch {
 	case len(c.Keyring) == 0 && c.KeyringFile == "" && c.Store.Type == StoreMongoDB:
 		v.add("keyring", "is missing: every node on this MongoDB needs the same; make a secret with: openssl rand -base64 48")
-	case len(c.Keyring) == 0 && c.KeyringFile == "":
+	case len(c.Keyring) == 0 && c.KeyringFile == "" && c.Store.Type == StoreSQLite:
 		v.add("keyring", "is missing, and so is keyring_file")
 	case len(c.Keyring) > 0 && c.KeyringFile != "":
 		v.add("keyring_file", "has no effect beside keyring; put it there as an item: - file: "+c.KeyringFile)
@@ -236,14 +236,16 @@ func (v *validator) keyring(c *Config) {
 	}
 	for i, entry := range c.Keyring {
 		path, length := item("keyring", i), len(entry.Secret.Reveal())
-		if entry.Secret.IsZero() && entry.File == "" {
-			v.add(path, "has neither secret nor file")
+		if entry.Secret.IsZero() {
+			if entry.File == "" { // otherwise it could not be read, which has been said
+				v.add(path+".secret", "is missing; give it or file")
+			}
 			continue
 		}
 		if length < MinKeyringSecretBytes || length > MaxKeyringSecretBytes {
 			v.add(path, fmt.Sprintf("the secret has %d bytes, want %d to %d; make one with: openssl rand -base64 48", length, MinKeyringSecretBytes, MaxKeyringSecretBytes))
 		}
-		if slices.ContainsFunc(c.Keyring[:i], func(e KeyringEntry) bool { return e.Secret == entry.Secret }) {
+		if slices.ContainsFunc(c.Keyring[:i], func(e KeyringEntry) bool { return e.Secret.Reveal() == entry.Secret.Reveal() }) {
 			v.add(path, "the secret is given twice")
 		}
 	}
