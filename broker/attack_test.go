@@ -435,8 +435,10 @@ func TestAnUnverifiedEmailNeitherLinksNorAsksNorRevealsAnything(t *testing.T) {
 func TestOversizedAndMalformedInputIsRefusedEverywhere(t *testing.T) {
 	e := Start(t)
 	long := strings.Repeat("A", 200<<10)
-	paths := []string{"/authorize", "/token", "/introspect", "/revoke", "/userinfo", "/logout", "/callback/google", "/signin/x", "/signin/x/choose",
-		"/signin/x/consent", "/signin/x/link", "/.well-known/openid-configuration", "/jwks.json", "/healthz", "/static/x", "/nowhere"}
+	paths := []string{
+		"/authorize", "/token", "/introspect", "/revoke", "/userinfo", "/logout", "/callback/google", "/signin/x", "/signin/x/choose",
+		"/signin/x/consent", "/signin/x/link", "/.well-known/openid-configuration", "/jwks.json", "/healthz", "/static/x", "/nowhere",
+	}
 	for _, path := range paths {
 		for name, r := range map[string]func() *http.Request{
 			"a long query": func() *http.Request { return request(t, "GET", e.Issuer+path+"?client_id="+long, "", "") },
@@ -491,8 +493,10 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	if len(logs) < 1000 {
 		t.Fatalf("the log has only %d bytes", len(logs))
 	}
-	secrets := []string{answer.Get("code"), Web.Secret, Verifier, tokens.String("access_token"), tokens.String("refresh_token"),
-		tokens.String("id_token"), refreshed.String("access_token")}
+	secrets := []string{
+		answer.Get("code"), Web.Secret, Verifier, tokens.String("access_token"), tokens.String("refresh_token"),
+		tokens.String("id_token"), refreshed.String("access_token"),
+	}
 	issuer, _ := url.Parse(e.Issuer)
 	for _, cookie := range b.Client.Jar.Cookies(issuer) {
 		secrets = append(secrets, cookie.Value)

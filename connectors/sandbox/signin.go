@@ -141,7 +141,7 @@ func (s *Sandbox) page(w http.ResponseWriter, status int, t *template.Template, 
 	}
 	h := w.Header()
 	// No form-action: a browser applies it to the redirect that answers a form as well, and that goes to the app.
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "same-origin")
 	write(w, status, htmlType, b.Bytes())

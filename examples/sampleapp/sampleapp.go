@@ -70,7 +70,7 @@ type visit struct {
 
 // New makes the app.
 func New(config Config) (*App, error) {
-	page, err := template.ParseFS(files, "page.html")
+	page, err := template.New("page.html").Funcs(template.FuncMap{"title": title}).ParseFS(files, "page.html")
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +82,17 @@ func New(config Config) (*App, error) {
 	a.mux.HandleFunc("POST /refresh", a.refresh)
 	a.mux.HandleFunc("POST /logout", a.logout)
 	return a, nil
+}
+
+// title is how a provider writes its name.
+func title(connector string) string {
+	switch connector {
+	case "github":
+		return "GitHub"
+	case "":
+		return ""
+	}
+	return strings.ToUpper(connector[:1]) + connector[1:]
 }
 
 // RedirectURI is what has to be registered with the broker for the app at this address.
