@@ -79,9 +79,6 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Broker, error) {
 }
 
 func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error {
-	if err := b.Clients.Static(staticClients(cfg)...); err != nil {
-		return err
-	}
 	var err error
 	b.keys, err = token.OpenKeys(ctx, b.Backend, b.Ring, token.KeysOptions{
 		RotateEvery: cfg.Signing.RotateEvery.Std(),
@@ -163,6 +160,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	}
 	people.Routes(mux)
 	mux.Handle("GET /static/", pages.Static())
+	mux.HandleFunc("GET /{$}", people.Home)
 	b.Checks = web.Health(b.Backend, o.Log, o.Now)
 	b.Checks.Routes(mux)
 	b.Handler = web.Chain(web.KeepOpener(mux), web.Options{

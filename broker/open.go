@@ -57,6 +57,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 	d.Clients = registry.New(d.Backend, registry.Options{
 		Hasher: ring, Now: o.Now, NewID: token.NewID, NewSecret: token.NewSecret, Audit: d.Audit,
 	})
+	if err := d.Clients.Static(staticClients(cfg)...); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	return d, nil
 }
 

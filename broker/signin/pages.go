@@ -172,6 +172,19 @@ func (s *Service) FormPost(w http.ResponseWriter, r *http.Request, redirectURI s
 	_, _ = w.Write(b.Bytes())
 }
 
+// Home is what the broker's own address shows: what this server is, to people who come by and to developers.
+func (s *Service) Home(w http.ResponseWriter, r *http.Request) {
+	s.send(w, r, http.StatusOK, "", func(b *pageWriter) error {
+		return s.o.Pages.Home(b, templates.HomePage{
+			Issuer: s.o.Issuer,
+			Links: []templates.HomeLink{
+				{Text: "Discovery document", URL: "/.well-known/openid-configuration", Sentence: "What apps need to know to sign people in here"},
+				{Text: "Sign out", URL: "/logout", Sentence: "End the session of this browser"},
+			},
+		})
+	})
+}
+
 func app(c *registry.Client) templates.App {
 	return templates.App{Name: c.Name, Website: c.Website, LogoURL: c.LogoURI}
 }
