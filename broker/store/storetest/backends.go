@@ -1,13 +1,22 @@
 package storetest
 
 import (
+	"context"
+	"crypto/rand"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/store/mongo"
 	"github.com/portico-id/portico/broker/store/sqlite"
 )
+
+// MongoDBVariable names the environment variable with the URI of a server that tests may create databases in. Without it the tests
+// leave MongoDB out; `make test` finds or starts one.
+const MongoDBVariable = "PORTICO_TEST_MONGODB_URI"
 
 // SQLite opens an embedded store in a folder of the test's.
 func SQLite(t testing.TB, now func() time.Time) store.Backend {
@@ -24,9 +33,33 @@ func SQLite(t testing.TB, now func() time.Time) store.Backend {
 	return db
 }
 
-// Backends are the stores there are to test on.
+// MongoDB opens a database of the test's own at the server that MongoDBVariable names; it is dropped at the end.
+func MongoDB(t testing.TB, now func() time.Time) store.Backend {
+	t.Helper()
+	db, err := mongo.Open(t.Context(), mongo.Options{
+		URI: os.Getenv(MongoDBVariable), Database: "portico_test_" + strings.ToLower(rand.Text()), Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Drop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// Backends are the stores there are to test on: SQLite always, MongoDB where MongoDBVariable is set.
 func Backends(*testing.T) map[string]func(*testing.T, func() time.Time) store.Backend {
-	return map[string]func(*testing.T, func() time.Time) store.Backend{
+	backends := map[string]func(*testing.T, func() time.Time) store.Backend{
 		"sqlite": func(t *testing.T, now func() time.Time) store.Backend { return SQLite(t, now) },
 	}
+	if os.Getenv(MongoDBVariable) != "" {
+		backends["mongodb"] = func(t *testing.T, now func() time.Time) store.Backend { return MongoDB(t, now) }
+	}
+	return backends
 }
