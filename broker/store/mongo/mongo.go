@@ -54,6 +54,7 @@ type DB struct {
 	now    func() time.Time
 	log    *slog.Logger
 
+	closing sync.Once
 	indexed sync.Map // collections whose indexes this process has asked for
 	pending sync.WaitGroup
 }
@@ -346,10 +347,13 @@ func (db *DB) Drop(ctx context.Context) error {
 // closeTimeout bounds how long Close waits for what is under way.
 const closeTimeout = 10 * time.Second
 
-// Close ends the connections after what is under way is done.
-func (db *DB) Close() error {
-	db.pending.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	return db.client.Disconnect(ctx)
+// Close ends the connections after what is under way is done. Closing twice is closing once.
+func (db *DB) Close() (err error) {
+	db.closing.Do(func() {
+		db.pending.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		err = db.client.Disconnect(ctx)
+	})
+	return err
 }

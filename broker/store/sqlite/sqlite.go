@@ -267,6 +267,6 @@ func (db *DB) List(ctx context.Context, collection string, q store.Query, each f
 
 // Ping says whether the file can be read.
 func (db *DB) Ping(ctx context.Context) error {
-	var one int
-	return db.read.QueryRowContext(ctx, `SELECT 1 FROM documents LIMIT 1`).Scan(&one)
+	var n int
+	return db.read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM documents LIMIT 1)`).Scan(&n)
 }

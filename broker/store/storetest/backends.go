@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,17 +37,21 @@ func SQLite(t testing.TB, now func() time.Time) store.Backend {
 // MongoDB opens a database of the test's own at the server that MongoDBVariable names; it is dropped at the end.
 func MongoDB(t testing.TB, now func() time.Time) store.Backend {
 	t.Helper()
-	db, err := mongo.Open(t.Context(), mongo.Options{
-		URI: os.Getenv(MongoDBVariable), Database: "portico_test_" + strings.ToLower(rand.Text()), Now: now,
-	})
+	options := mongo.Options{URI: os.Getenv(MongoDBVariable), Database: "portico_test_" + strings.ToLower(rand.Text()), Now: now}
+	db, err := mongo.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := db.Drop(context.Background()); err != nil {
+		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := db.Close(); err != nil {
+		// Over a connection of its own: the test may have closed the store.
+		again, err := mongo.Open(context.Background(), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(again.Drop(context.Background()), again.Close()); err != nil {
 			t.Error(err)
 		}
 	})
