@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/sessions"
 )
 
@@ -12,7 +13,7 @@ import (
 // and the document's decoding. Forged is what a stranger can make the broker spend.
 func BenchmarkCurrent(b *testing.B) {
 	clock := newClock()
-	s, err := sessions.New(newMemory(clock.Now), sessions.Options{CookieKeys: keysA, Secure: true, Lifetime: lifetime, IdleLifetime: idle, Now: clock.Now})
+	s, err := sessions.New(storetest.SQLite(b, clock.Now), sessions.Options{CookieKeys: keysA, Secure: true, Lifetime: lifetime, IdleLifetime: idle, Now: clock.Now})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/sessions"
 )
 
@@ -13,7 +14,7 @@ import (
 // does not hold a cookie that was issued.
 func FuzzCookie(f *testing.F) {
 	clock := newClock()
-	backend := &counted{Backend: newMemory(clock.Now)}
+	backend := &counted{Backend: storetest.SQLite(f, clock.Now)}
 	s, err := sessions.New(backend, sessions.Options{CookieKeys: keysA, Secure: true, Lifetime: lifetime, Now: clock.Now})
 	if err != nil {
 		f.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	gorilla "github.com/gorilla/sessions"
 
+	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/sessions"
 )
 
@@ -93,7 +94,7 @@ func TestGorillaStoreConformity(t *testing.T) {
 
 func TestGorillaForgedCookieIsANewSession(t *testing.T) {
 	clock := newClock()
-	s := newStore(t, clock, newMemory(clock.Now), nil)
+	s := newStore(t, clock, storetest.SQLite(t, clock.Now), nil)
 	r := visit()
 	r.AddCookie(&http.Cookie{Name: secureName, Value: "forged"})
 	if session := get(t, s, r); !session.IsNew {
@@ -109,7 +110,7 @@ func TestGorillaSavingAnotherSignInGivesANewID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := newClock()
-			s := newStore(t, clock, newMemory(clock.Now), nil)
+			s := newStore(t, clock, storetest.SQLite(t, clock.Now), nil)
 			first := httptest.NewRecorder()
 			id, err := s.Start(t.Context(), first, visit(), sessions.Session{AccountID: "mallory", AuthTime: clock.Now()})
 			if err != nil {
@@ -155,7 +156,7 @@ func TestGorillaSavingNeverBringsASessionBack(t *testing.T) {
 
 func TestGorillaRefusesWhatItWouldLose(t *testing.T) {
 	clock := newClock()
-	s := newStore(t, clock, newMemory(clock.Now), nil)
+	s := newStore(t, clock, storetest.SQLite(t, clock.Now), nil)
 	other, err := s.New(visit(), "other")
 	if err == nil || other == nil {
 		t.Errorf("another name: %v, %v; want an error and a session that is not nil", other, err)

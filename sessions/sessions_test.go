@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/sessions"
 )
 
@@ -347,7 +348,7 @@ func TestASessionEndsByIdling(t *testing.T) {
 func TestExpiryIsDecidedHereAndNotByTheBackend(t *testing.T) {
 	clock := newClock()
 	frozen := clock.Now()
-	site := newSite(t, clock, newStore(t, clock, newMemory(func() time.Time { return frozen }), nil))
+	site := newSite(t, clock, newStore(t, clock, storetest.SQLite(t, func() time.Time { return frozen }), nil))
 	ann := site.browser(t)
 	site.get(t, ann, "/start?account=ann")
 	clock.Advance(idle)
@@ -432,7 +433,7 @@ func TestCookiePolicy(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			clock := newClock()
-			site := newSite(t, clock, newStore(t, clock, newMemory(clock.Now), func(o *sessions.Options) { o.Secure = tc.secure }))
+			site := newSite(t, clock, newStore(t, clock, storetest.SQLite(t, clock.Now), func(o *sessions.Options) { o.Secure = tc.secure }))
 			// Attributes besides name=value, Max-Age and Expires must be exactly these: a Domain, for one, would hand the cookie to siblings.
 			check := func(path, wantName, wantMaxAge string) {
 				t.Helper()
@@ -502,7 +503,7 @@ func TestEndAllSignsOneAccountOutEverywhere(t *testing.T) {
 // More sessions than fit one page of a listing must all go.
 func TestEndAllReachesBeyondOnePage(t *testing.T) {
 	clock := newClock()
-	backend := newMemory(clock.Now)
+	backend := storetest.SQLite(t, clock.Now)
 	s := newStore(t, clock, backend, nil)
 	var cookies []*http.Cookie
 	for range store.MaxPage + 1 {
@@ -570,7 +571,7 @@ func TestConcurrentStarts(t *testing.T) {
 // The binding of flows to browsers, against login CSRF: a value of its own per browser, the same within it.
 func TestABrowserIsRecognisedAndMalformedValuesAreReplaced(t *testing.T) {
 	clock := newClock()
-	site := newSite(t, clock, newStore(t, clock, newMemory(clock.Now), nil))
+	site := newSite(t, clock, newStore(t, clock, storetest.SQLite(t, clock.Now), nil))
 	const name = sessions.HostPrefix + sessions.BrowserCookie
 	ann, bob := site.browser(t), site.browser(t)
 
@@ -606,7 +607,7 @@ func TestABrowserIsRecognisedAndMalformedValuesAreReplaced(t *testing.T) {
 // Two cookies of one name on one response would leave it to the browser which one counts.
 func TestOneResponseSetsACookieOnce(t *testing.T) {
 	clock := newClock()
-	s := newStore(t, clock, newMemory(clock.Now), nil)
+	s := newStore(t, clock, storetest.SQLite(t, clock.Now), nil)
 	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
 	w.Header().Add("Set-Cookie", "other=1")
 	s.EnsureBrowser(w, r)
@@ -630,7 +631,7 @@ func TestOneResponseSetsACookieOnce(t *testing.T) {
 // A store that does not answer must not pass for "nobody is signed in", nor hand out a cookie for nothing.
 func TestAStoreThatDoesNotAnswerIsAnError(t *testing.T) {
 	clock := newClock()
-	backend := &counted{Backend: newMemory(clock.Now)}
+	backend := &counted{Backend: storetest.SQLite(t, clock.Now)}
 	s := newStore(t, clock, backend, nil)
 	w := httptest.NewRecorder()
 	if _, err := s.Start(t.Context(), w, httptest.NewRequest(http.MethodGet, "/", nil), sessions.Session{AccountID: "ann", AuthTime: clock.Now()}); err != nil {
@@ -656,7 +657,7 @@ func TestAStoreThatDoesNotAnswerIsAnError(t *testing.T) {
 
 func TestASignInNeedsAnAccountAndATime(t *testing.T) {
 	clock := newClock()
-	s := newStore(t, clock, newMemory(clock.Now), nil)
+	s := newStore(t, clock, storetest.SQLite(t, clock.Now), nil)
 	for name, session := range map[string]sessions.Session{
 		"no account": {AuthTime: clock.Now()},
 		"no time":    {AccountID: "ann"},
@@ -681,11 +682,11 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	} {
 		o := good
 		change(&o)
-		if _, err := sessions.New(newMemory(time.Now), o); err == nil {
+		if _, err := sessions.New(storetest.SQLite(t, time.Now), o); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := sessions.New(newMemory(time.Now), good); err != nil {
+	if _, err := sessions.New(storetest.SQLite(t, time.Now), good); err != nil {
 		t.Error(err)
 	}
 }

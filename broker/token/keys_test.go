@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,9 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/store/storetest"
 )
 
 const day = 24 * time.Hour
@@ -52,7 +54,12 @@ func sign(t *testing.T, k *Keys, alg string) string {
 // Any number of nodes may meet an empty store at the same moment; a token that one signs, each of
 // the others must verify.
 func TestNodesThatStartTogetherAgreeOnOneKeyPerAlgorithm(t *testing.T) {
-	backend := newMemory()
+	for name, open := range storetest.Backends(t) {
+		t.Run(name, func(t *testing.T) { nodesAgree(t, open(t, time.Now)) })
+	}
+}
+
+func nodesAgree(t *testing.T, backend store.Backend) {
 	const nodes = 6
 	opened := make([]*Keys, nodes)
 	var wg sync.WaitGroup
@@ -84,11 +91,20 @@ func TestNodesThatStartTogetherAgreeOnOneKeyPerAlgorithm(t *testing.T) {
 				t.Errorf("%s: %v, %v", alg, claims, err)
 			}
 		}
+		if err := k.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
-	if got := slices.Sorted(maps.Keys(backend.docs)); !slices.Equal(got, []string{
-		"signing_keys/ES256-000001", "signing_keys/EdDSA-000001", "signing_keys/RS256-000001",
-	}) {
-		t.Errorf("stored %v", got)
+	docs, err := store.NewCollection[keyDocument](backend, "signing_keys").List(t.Context(), store.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, doc := range docs {
+		got = append(got, doc.ID)
+	}
+	if want := []string{"ES256-000001", "EdDSA-000001", "RS256-000001"}; !slices.Equal(got, want) {
+		t.Errorf("stored %v, want %v", got, want)
 	}
 }
 
