@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 
@@ -93,7 +94,7 @@ func (c devCommand) Run(ctx context.Context, p process) error {
 		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: level}))
-	return serve(ctx, cfg, log, serving{
+	err = serve(ctx, cfg, log, serving{
 		endpoints: []web.Endpoint{{Handler: http.Handler(app), Addr: state.SampleApp}},
 		started: func([]net.Addr) {
 			if err := c.announce(p, cfg, state, configPath); err != nil {
@@ -101,6 +102,10 @@ func (c devCommand) Run(ctx context.Context, p process) error {
 			}
 		},
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; --addr 127.0.0.1:0 takes any free port", err)
+	}
+	return err
 }
 
 func (c devCommand) checkPersona() error {
