@@ -35,16 +35,27 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 	// Backend, if not nil, is used instead of the configured store; Close leaves it open.
 	Backend store.Backend
+
+	completed bool
+	accessLog *slog.Logger     // Log, without the request id that its lines have already
+	clock     func() time.Time // Now, as fine as it comes: for durations
 }
 
 func (o *Options) complete() {
+	if o.completed {
+		return
+	}
+	o.completed = true
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.accessLog = o.Log
+	o.Log = slog.New(web.LogRequestID(o.Log.Handler()))
 	clock := o.Now
 	if clock == nil {
 		clock = time.Now
 	}
+	o.clock = clock
 	// Documents keep times to the millisecond, in UTC; what is compared with them is no finer.
 	o.Now = func() time.Time { return clock().UTC().Truncate(time.Millisecond) }
 }
@@ -164,9 +175,9 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	b.Checks = web.Health(b.Backend, o.Log, o.Now)
 	b.Checks.Routes(mux)
 	b.Handler = web.Chain(web.KeepOpener(mux), web.Options{
-		Logger:         o.Log,
+		Logger:         o.accessLog,
 		TrustedProxies: cfg.TrustedProxyPrefixes(),
-		Now:            o.Now,
+		Now:            o.clock,
 	})
 	return nil
 }

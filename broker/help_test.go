@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,4 +69,14 @@ func arm(t *testing.T, e *Env, provider, name string) {
 	if err := e.Sandbox.Arm(sandbox.Provider(provider), fault); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// logLine is the line of the log that holds all words.
+func logLine(e *Env, words ...string) string {
+	for line := range strings.Lines(e.Logs.String()) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			return line
+		}
+	}
+	return ""
 }

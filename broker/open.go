@@ -19,6 +19,7 @@ import (
 	"github.com/portico-id/portico/broker/store/mongo"
 	"github.com/portico-id/portico/broker/store/sqlite"
 	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
 )
 
@@ -50,7 +51,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 		}
 		d.closeOnExit = true
 	}
-	d.Audit = audit.New(d.Backend, audit.Options{Now: o.Now, Log: o.Log})
+	d.Audit = audit.New(d.Backend, audit.Options{Now: o.Now, Log: o.Log, RequestID: web.RequestID})
 	d.Accounts = identity.New(d.Backend, identity.Options{
 		Linking: identity.Linking(cfg.Linking), Now: o.Now, NewID: token.NewID, Audit: d.Audit,
 	})

@@ -346,8 +346,11 @@ func TestUpstreamFailuresEndAtAPageAndAtTheApp(t *testing.T) {
 					t.Fatalf("the page is %d, want %d with %q:\n%s", page.Status, c.status, c.headline, page.Body)
 				}
 				reference := page.Header.Get("X-Request-Id")
-				if reference == "" || !strings.Contains(page.Body, reference) || !strings.Contains(e.Logs.String(), reference) {
-					t.Errorf("the page's reference %q does not find the log line", reference)
+				if reference == "" || !strings.Contains(page.Body, reference) {
+					t.Errorf("the page does not say its reference %q", reference)
+				}
+				if cause := logLine(e, `"a person was shown an error"`, reference); !strings.Contains(cause, `"cause":"connector `+provider) {
+					t.Errorf("the reference does not find the line that says why: %q", cause)
 				}
 				// The way on: try again, and the sign-in succeeds now that the fault has passed.
 				if len(page.Forms) < 2 {

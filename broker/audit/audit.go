@@ -53,29 +53,33 @@ const (
 type Options struct {
 	Now func() time.Time
 	Log *slog.Logger
+	// RequestID is the id of the request that a context belongs to, or "". Nil: events carry none.
+	RequestID func(ctx context.Context) string
 }
 
 // Recorder records events. It may be used concurrently.
 type Recorder struct {
 	docs store.Collection[Event]
-	now  func() time.Time
-	log  *slog.Logger
+	o    Options
 }
 
 // New records events in b.
 func New(b store.Backend, o Options) *Recorder {
-	return &Recorder{docs: store.NewCollection[Event](b, "events"), now: o.Now, log: o.Log}
+	return &Recorder{docs: store.NewCollection[Event](b, "events"), o: o}
 }
 
-// Record records an event; e.At is set here. An event that cannot be stored is in the log all the same.
+// Record records an event; e.At and e.RequestID are set here. An event that cannot be stored is in the log all the same.
 func (r *Recorder) Record(ctx context.Context, e Event) {
-	e.At = r.now()
+	e.At = r.o.Now()
+	if r.o.RequestID != nil {
+		e.RequestID = r.o.RequestID(ctx)
+	}
 	if len(e.Reason) > maxReason {
 		e.Reason = strings.ToValidUTF8(e.Reason[:maxReason], "")
 	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "event",
+	r.o.Log.LogAttrs(ctx, slog.LevelInfo, "event",
 		slog.String("kind", string(e.Kind)), slog.String("account_id", e.AccountID), slog.String("client_id", e.ClientID),
-		slog.String("connector", e.Connector), slog.String("grant_id", e.GrantID), slog.String("reason", e.Reason), slog.String("request_id", e.RequestID))
+		slog.String("connector", e.Connector), slog.String("grant_id", e.GrantID), slog.String("reason", e.Reason))
 	owner := e.AccountID
 	if owner == "" {
 		owner = e.ClientID
@@ -86,7 +90,7 @@ func (r *Recorder) Record(ctx context.Context, e Event) {
 	}
 	// What happened has happened, even if whoever asked for it has gone away since.
 	if err := r.docs.Insert(context.WithoutCancel(ctx), doc); err != nil {
-		r.log.ErrorContext(ctx, "an event cannot be stored", slog.String("kind", string(e.Kind)), slog.Any("cause", err))
+		r.o.Log.ErrorContext(ctx, "an event cannot be stored", slog.String("kind", string(e.Kind)), slog.Any("cause", err))
 	}
 }
 

@@ -197,7 +197,6 @@ func (s *Server) auditRevoked(ctx context.Context, grantID, clientID, accountID,
 		ClientID:  clientID,
 		AccountID: accountID,
 		Reason:    reason,
-		RequestID: web.RequestID(ctx),
 	})
 }
 

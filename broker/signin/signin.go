@@ -21,7 +21,6 @@ import (
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/token"
-	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/connectors"
 	"github.com/portico-id/portico/sessions"
 	"github.com/portico-id/portico/templates"
@@ -345,6 +344,5 @@ func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *regi
 }
 
 func (s *Service) record(r *http.Request, e audit.Event) {
-	e.RequestID = web.RequestID(r.Context())
 	s.o.Audit.Record(r.Context(), e)
 }
