@@ -118,7 +118,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := db.open(ctx, o.Path, synchronous); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
-	go db.writeAll()
+	conn, err := db.write.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlite: %w", err), db.closeFiles())
+	}
+	go db.writeAll(&writer{conn: conn, statements: map[string]*sql.Stmt{}})
 	go db.sweepNowAndThen()
 	return db, nil
 }

@@ -21,7 +21,7 @@ type change struct {
 	ctx     context.Context
 	text    string
 	args    []any
-	nothing func(tx *sql.Tx) error // what it means that no row was affected
+	nothing func(w *writer) error // what it means that no row was affected
 	result  chan error
 }
 
@@ -52,7 +52,7 @@ func (db *DB) Insert(ctx context.Context, collection string, meta store.Meta, va
 	return db.submit(&change{
 		ctx: ctx, text: insertText,
 		args:    []any{collection, meta.ID, expiry(meta.Expires), meta.Owner, body, db.now().UnixMilli()},
-		nothing: func(*sql.Tx) error { return store.ErrExists },
+		nothing: func(*writer) error { return store.ErrExists },
 	})
 }
 
@@ -68,7 +68,7 @@ func (db *DB) Replace(ctx context.Context, collection string, meta store.Meta, v
 	return db.submit(&change{
 		ctx: ctx, text: replaceText,
 		args:    []any{expiry(meta.Expires), meta.Owner, body, collection, meta.ID, meta.Rev, db.now().UnixMilli()},
-		nothing: func(*sql.Tx) error { return store.ErrConflict },
+		nothing: func(*writer) error { return store.ErrConflict },
 	})
 }
 
@@ -83,9 +83,9 @@ func (db *DB) Delete(ctx context.Context, collection, id string, rev int64) erro
 	return db.submit(&change{
 		ctx: ctx, text: deleteText,
 		args: []any{collection, id, rev, rev, now},
-		nothing: func(tx *sql.Tx) error {
+		nothing: func(w *writer) error {
 			var one int
-			err := tx.QueryRow(existsText, collection, id, now).Scan(&one)
+			err := w.conn.QueryRowContext(context.Background(), existsText, collection, id, now).Scan(&one)
 			switch {
 			case errors.Is(err, sql.ErrNoRows):
 				return store.ErrNotFound
@@ -114,11 +114,32 @@ func (db *DB) submit(c *change) error {
 	return <-c.result
 }
 
-// writeAll is the one writer: it takes what waits, commits it together, and answers.
-func (db *DB) writeAll() {
+// writer is the one connection that writes, with its statements prepared once. Its statements run without a context that could
+// end: what was taken up is seen through.
+type writer struct {
+	conn       *sql.Conn
+	statements map[string]*sql.Stmt
+}
+
+func (w *writer) exec(text string, args ...any) (affected int64, err error) {
+	s := w.statements[text]
+	if s == nil {
+		if s, err = w.conn.PrepareContext(context.Background(), text); err != nil {
+			return 0, err
+		}
+		w.statements[text] = s
+	}
+	outcome, err := s.Exec(args...)
+	if err != nil {
+		return 0, err
+	}
+	return outcome.RowsAffected()
+}
+
+// writeAll is the one goroutine that writes: it takes what waits, commits it together, and answers.
+func (db *DB) writeAll(w *writer) {
 	defer close(db.done)
 	batch := make([]*change, 0, maxBatch)
-	statements := map[string]*sql.Stmt{}
 	for first := range db.queue {
 		batch = append(batch[:0], first)
 	fill:
@@ -133,11 +154,11 @@ func (db *DB) writeAll() {
 				break fill
 			}
 		}
-		results, err := db.commit(statements, batch)
+		results, err := w.commit(batch)
 		if err != nil && len(batch) > 1 {
 			// Something is wrong with the file or with one of them. Alone, the others may still succeed.
 			for i, c := range batch {
-				alone, err := db.commit(statements, []*change{c})
+				alone, err := w.commit([]*change{c})
 				if err != nil {
 					alone = []error{err}
 				}
@@ -150,47 +171,38 @@ func (db *DB) writeAll() {
 			c.result <- results[i]
 		}
 	}
-	for _, s := range statements {
+	for _, s := range w.statements {
 		_ = s.Close() // the file is about to be closed
 	}
+	_ = w.conn.Close()
 }
 
 // commit applies changes in one transaction. results are each change's own; err means that nothing was written.
-func (db *DB) commit(statements map[string]*sql.Stmt, batch []*change) (results []error, err error) {
+func (w *writer) commit(batch []*change) (results []error, err error) {
 	results = make([]error, len(batch))
-	for _, c := range batch {
-		if statements[c.text] == nil {
-			s, err := db.write.Prepare(c.text)
-			if err != nil {
-				return results, fmt.Errorf("sqlite: %w", err)
-			}
-			statements[c.text] = s
-		}
-	}
-	tx, err := db.write.Begin()
-	if err != nil {
+	if _, err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return results, fmt.Errorf("sqlite: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			_, undo := w.exec("ROLLBACK")
+			err = fmt.Errorf("sqlite: %w", errors.Join(err, undo))
+		}
+	}()
 	for i, c := range batch {
 		if results[i] = c.ctx.Err(); results[i] != nil {
 			continue
 		}
-		outcome, err := tx.Stmt(statements[c.text]).Exec(c.args...)
+		affected, err := w.exec(c.text, c.args...)
 		if err != nil {
-			return results, fmt.Errorf("sqlite: %w", errors.Join(err, tx.Rollback()))
+			return results, err
 		}
-		affected, err := outcome.RowsAffected()
-		if err == nil && affected == 0 {
-			results[i] = c.nothing(tx)
-		}
-		if err != nil {
-			return results, fmt.Errorf("sqlite: %w", errors.Join(err, tx.Rollback()))
+		if affected == 0 {
+			results[i] = c.nothing(w)
 		}
 	}
-	if err := tx.Commit(); err != nil {
-		return results, fmt.Errorf("sqlite: %w", errors.Join(err, tx.Rollback()))
-	}
-	return results, nil
+	_, err = w.exec("COMMIT")
+	return results, err
 }
 
 const sweepText = `DELETE FROM documents WHERE (collection, id) IN
@@ -218,7 +230,7 @@ func (db *DB) sweep() error {
 		more = false
 		err := db.submit(&change{
 			ctx: context.Background(), text: sweepText, args: []any{db.now().UnixMilli(), sweepBatch},
-			nothing: func(*sql.Tx) error { return errNothingExpired },
+			nothing: func(*writer) error { return errNothingExpired },
 		})
 		if errors.Is(err, errNothingExpired) {
 			return nil
