@@ -10,6 +10,7 @@ import (
 	"time"
 
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
 )
 
@@ -21,7 +22,7 @@ func TestOfAHundredRedemptionsOfACodeOneSucceedsAndTheGrantIsRevoked(t *testing.
 		var mu sync.Mutex
 		var won []*Response
 		var refused atomic.Int64
-		race(100, func() {
+		storetest.Race(100, func() {
 			r := e.Redeem(t, Web, code)
 			switch {
 			case r.Status == http.StatusOK:
@@ -263,7 +264,7 @@ func TestACallbackIsUsedOnce(t *testing.T) {
 		b := NewBrowser(t)
 		callback, _ := b.Walk(e.AuthorizeURL(Web, "idp_hint", "google"), e.Issuer+"/callback/")
 		var through, refused atomic.Int64
-		race(16, func() {
+		storetest.Race(16, func() {
 			switch page := b.Get(callback.String()); page.Status {
 			case http.StatusSeeOther:
 				through.Add(1)
@@ -326,7 +327,7 @@ func TestRacingRefreshesAllGetTheSameToken(t *testing.T) {
 		first := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google").String("refresh_token")
 		var mu sync.Mutex
 		got := map[string]int{}
-		race(24, func() {
+		storetest.Race(24, func() {
 			r := e.Refresh(t, Web, first)
 			mu.Lock()
 			defer mu.Unlock()

@@ -4,30 +4,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/connectors/sandbox"
 )
-
-// race calls f from n goroutines at once.
-func race(n int, f func()) {
-	var ready, done sync.WaitGroup
-	gate := make(chan struct{})
-	ready.Add(n)
-	for range n {
-		done.Go(func() {
-			ready.Done()
-			<-gate
-			f()
-		})
-	}
-	ready.Wait()
-	close(gate)
-	done.Wait()
-}
 
 func request(t *testing.T, method, target, body, contentType string) *http.Request {
 	t.Helper()

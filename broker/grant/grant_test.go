@@ -2,7 +2,6 @@ package grant_test
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +61,7 @@ func TestOfRacingRedemptionsOneWinsAndTheGrantIsRevoked(t *testing.T) {
 			grants := grant.New(open(t, time.Now), func() time.Time { return start.Add(time.Since(start)) })
 			const racers = 100
 			var won, lost atomic.Int64
-			race(racers, func() {
+			storetest.Race(racers, func() {
 				_, err := grants.Redeem(t.Context(), "flow1", grant.Grant{ClientID: "c", AccountID: "a"}, true, time.Hour, grant.Limits{})
 				switch {
 				case err == nil:
@@ -98,7 +97,7 @@ func TestRacingRefreshesGetTheSameSuccessor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			race(32, func() {
+			storetest.Race(32, func() {
 				mine := *first
 				doc, err := grants.Refresh(t.Context(), &mine, 1, limits)
 				if err != nil {
@@ -185,7 +184,7 @@ func TestConsentIsAskedOnceForEachScope(t *testing.T) {
 			if n := missing("openid", "email"); n != 2 {
 				t.Errorf("before any yes, %d scopes are missing, want 2", n)
 			}
-			race(8, func() {
+			storetest.Race(8, func() {
 				if err := consents.Remember(ctx, "a", "c", []string{"openid", "email"}); err != nil {
 					t.Error(err)
 				}
@@ -198,21 +197,4 @@ func TestConsentIsAskedOnceForEachScope(t *testing.T) {
 			}
 		})
 	}
-}
-
-// race calls f from n goroutines at once.
-func race(n int, f func()) {
-	var ready, done sync.WaitGroup
-	gate := make(chan struct{})
-	ready.Add(n)
-	for range n {
-		done.Go(func() {
-			ready.Done()
-			<-gate
-			f()
-		})
-	}
-	ready.Wait()
-	close(gate)
-	done.Wait()
 }

@@ -53,7 +53,7 @@ func TestTwoFirstSignInsAtTheSameTimeMakeOneAccount(t *testing.T) {
 		a := accounts(b, identity.LinkAsk)
 		var mu sync.Mutex
 		seen := map[string]int{}
-		race(32, func() {
+		storetest.Race(32, func() {
 			r, err := a.Resolve(t.Context(), "google", profile("1", "ann@example.com", true))
 			if err != nil {
 				t.Error(err)
@@ -67,22 +67,6 @@ func TestTwoFirstSignInsAtTheSameTimeMakeOneAccount(t *testing.T) {
 			t.Errorf("32 first sign-ins of one identity made %d accounts: %v", len(seen), seen)
 		}
 	})
-}
-
-func race(n int, f func()) {
-	var ready, done sync.WaitGroup
-	gate := make(chan struct{})
-	ready.Add(n)
-	for range n {
-		done.Go(func() {
-			ready.Done()
-			<-gate
-			f()
-		})
-	}
-	ready.Wait()
-	close(gate)
-	done.Wait()
 }
 
 // failing refuses inserts into one collection, as a process that is killed between two writes does.
@@ -152,7 +136,7 @@ func TestLinkingIsByProofAndOneAccountWins(t *testing.T) {
 		var linked, taken atomic.Int64
 		targets := []string{one, two}
 		var next atomic.Int64
-		race(16, func() {
+		storetest.Race(16, func() {
 			_, err := a.LinkTo(t.Context(), targets[next.Add(1)%2], "github", profile("9", "ann@example.com", true))
 			switch {
 			case err == nil:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,4 +68,21 @@ func Backends(*testing.T) map[string]func(*testing.T, func() time.Time) store.Ba
 		backends["mongodb"] = func(t *testing.T, now func() time.Time) store.Backend { return MongoDB(t, now) }
 	}
 	return backends
+}
+
+// Race calls f from n goroutines at once, and returns when all calls have.
+func Race(n int, f func()) {
+	var ready, done sync.WaitGroup
+	gate := make(chan struct{})
+	ready.Add(n)
+	for range n {
+		done.Go(func() {
+			ready.Done()
+			<-gate
+			f()
+		})
+	}
+	ready.Wait()
+	close(gate)
+	done.Wait()
 }

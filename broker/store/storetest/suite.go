@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -142,25 +141,15 @@ func versions(t *testing.T, open Opener) {
 // race calls f from n goroutines at once and counts the calls that return nil; every other error must be want.
 func race(t *testing.T, n int, want error, f func(i int) error) (won int64) {
 	t.Helper()
-	var ready, done sync.WaitGroup
-	var winners atomic.Int64
-	gate := make(chan struct{})
-	ready.Add(n)
-	for i := range n {
-		done.Go(func() {
-			ready.Done()
-			<-gate
-			switch err := f(i); {
-			case err == nil:
-				winners.Add(1)
-			case !errors.Is(err, want):
-				t.Errorf("a loser got %v, want %v", err, want)
-			}
-		})
-	}
-	ready.Wait()
-	close(gate)
-	done.Wait()
+	var winners, next atomic.Int64
+	Race(n, func() {
+		switch err := f(int(next.Add(1) - 1)); {
+		case err == nil:
+			winners.Add(1)
+		case !errors.Is(err, want):
+			t.Errorf("a loser got %v, want %v", err, want)
+		}
+	})
 	return winners.Load()
 }
 
