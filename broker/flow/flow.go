@@ -120,6 +120,9 @@ type Flow struct {
 	Failure *Failure `json:"failure,omitempty"`
 	// CodeIssuedAt is when the flow became Done, from which the code's lifetime counts.
 	CodeIssuedAt time.Time `json:"code_issued_at,omitzero"`
+
+	// granted says that this very request ended the flow with a code. It is never stored.
+	granted bool
 }
 
 // Doc is a stored flow. Its id is the id of the grant that may come of it.
@@ -182,7 +185,11 @@ func (f *Flow) SignedIn(s SignIn, needsConsent bool, now time.Time) {
 func (f *Flow) Grant(now time.Time) {
 	f.Step = Done
 	f.CodeIssuedAt = now
+	f.granted = true
 }
+
+// JustGranted says whether the flow ended with a code in this very request, so that nobody can have redeemed it yet.
+func (f *Flow) JustGranted() bool { return f.granted }
 
 // Fail ends the flow with an error for the app.
 func (f *Flow) Fail(code, description string) {

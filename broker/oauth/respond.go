@@ -35,9 +35,8 @@ func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) 
 		answer.Set("error", f.Failure.Code)
 		answer.Set("error_description", describable(f.Failure.Description))
 	case flow.Done:
-		// A draft or a flow that ended in this very request cannot have been redeemed; reading its grant is worth it only
-		// for one that comes back.
-		if f.CodeIssuedAt.Before(s.now()) {
+		// Only a flow that comes back may have been redeemed.
+		if !f.JustGranted() {
 			if _, err := s.grants.Get(r.Context(), doc.ID); !errors.Is(err, grant.ErrDead) || s.codeExpired(f) {
 				s.showError(w, r, ErrorPage{
 					Status:  http.StatusGone,
