@@ -46,7 +46,7 @@ func arm(t *testing.T, e *Env, provider, name string) {
 	t.Helper()
 	fault := sandbox.Fault{Name: name}
 	if name == "slow" {
-		fault.Delay = 2 * time.Second
+		fault.Delay = 20 * time.Second // longer than any limit in the tests
 	}
 	if err := e.Sandbox.Arm(sandbox.Provider(provider), fault); err != nil {
 		t.Fatal(err)

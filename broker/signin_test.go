@@ -310,7 +310,7 @@ func TestErrorsOfAuthorizationRequestsGoToTheApp(t *testing.T) {
 
 // What each fault of a provider comes to: a page that says what happened, with the way back to the app and the error the app is told.
 func TestUpstreamFailuresEndAtAPageAndAtTheApp(t *testing.T) {
-	e := Start(t, func(c *config.Config) { c.Upstream.Timeout = config.Duration(300 * time.Millisecond) })
+	e := Start(t)
 	for _, c := range []struct {
 		fault    string
 		only     string // a provider, if the fault is not everyone's
@@ -322,7 +322,6 @@ func TestUpstreamFailuresEndAtAPageAndAtTheApp(t *testing.T) {
 		{"expired_code", "", 400, "server_error", "expired"},
 		{"used_code", "", 400, "server_error", "expired"},
 		{"server_error", "", 502, "temporarily_unavailable", "not answering"},
-		{"slow", "", 504, "temporarily_unavailable", "too long"},
 		{"malformed", "", 502, "server_error", "made no sense"},
 		{"rate_limit", "", 503, "temporarily_unavailable", "Too many"},
 		{"wrong_iss", "google", 502, "server_error", "could not be trusted"},
@@ -372,6 +371,22 @@ func TestUpstreamFailuresEndAtAPageAndAtTheApp(t *testing.T) {
 		arm(t, e, "google", "rotated_keys")
 		e.SignIn(t, NewBrowser(t), First, "idp_hint", "google")
 	})
+}
+
+// A provider that hangs must not hang the person. The limit is short here, but long enough for a busy machine's honest answers.
+func TestAProviderThatIsTooSlowEndsAtAPage(t *testing.T) {
+	for _, provider := range providers {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			e := Start(t, func(c *config.Config) { c.Upstream.Timeout = config.Duration(3 * time.Second) })
+			arm(t, e, provider, "slow")
+			_, page := NewBrowser(t).Walk(e.AuthorizeURL(Web, "idp_hint", provider), Web.RedirectURI)
+			if page.Status != http.StatusGatewayTimeout || !strings.Contains(page.Body, "too long") {
+				t.Fatalf("the page is %d:\n%s", page.Status, page.Body)
+			}
+			expectAtApp(t, page, "temporarily_unavailable")
+		})
+	}
 }
 
 // Linking: the page appears where a verified email is held verified, and nothing is linked without a sign-in that proves it.

@@ -208,7 +208,18 @@ func (a *Accounts) Resolve(ctx context.Context, connector string, p *connectors.
 	for _, candidate := range candidates {
 		c.Holders = append(c.Holders, candidate.AccountID)
 	}
-	switch outcome := Decide(c); outcome {
+	outcome := Decide(c)
+	if outcome == AskToLink || outcome == Link {
+		// The account that holds the email may be this very identity's, made by a racing request since it was looked for. An
+		// email is held after its identity is stored, so looking again is sure to find it.
+		if known, err = a.known(ctx, id); err != nil {
+			return nil, err
+		}
+		if known != nil {
+			return a.signIn(ctx, known, id)
+		}
+	}
+	switch outcome {
 	case AskToLink:
 		return &Resolution{Outcome: outcome, Candidates: candidates}, nil
 	case Link:

@@ -55,8 +55,8 @@ func TestTwoFirstSignInsAtTheSameTimeMakeOneAccount(t *testing.T) {
 		seen := map[string]int{}
 		storetest.Race(32, func() {
 			r, err := a.Resolve(t.Context(), "google", profile("1", "ann@example.com", true))
-			if err != nil {
-				t.Error(err)
+			if err != nil || r.Account == nil {
+				t.Errorf("got %+v, %v", r, err)
 				return
 			}
 			mu.Lock()
