@@ -178,14 +178,14 @@ func TestWhatIsWrongInTheEnvironmentIsSaidWithItsVariable(t *testing.T) {
 		"a rule in a list":     {"PORTICO_TRUSTED_PROXIES=10.0.0.1,proxy", []string{`PORTICO_TRUSTED_PROXIES: trusted_proxies[1]: "proxy" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8`}},
 		"a rule of an item":    {"PORTICO_CONNECTORS_GOOGLE_TIMEOUT=5m", []string{"PORTICO_CONNECTORS_GOOGLE_TIMEOUT: connectors[0].timeout: 5m is neither 0 nor between 100ms and 1m: 0 is upstream.timeout, and a person waits for it"}},
 		"an item that is not whole": {"PORTICO_CONNECTORS_1_NAME=x", []string{
-			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of google, facebook, github, oidc",
+			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, github, google, oidc",
 		}},
 		"two of a secret": {"PORTICO_CONNECTORS_0_CLIENT_SECRET=x PORTICO_CONNECTORS_0_CLIENT_SECRET_FILE=y", []string{
 			"PORTICO_CONNECTORS_0_CLIENT_SECRET_FILE: connectors[0].client_secret_file: is given beside client_secret; one of them is enough",
 		}},
 		"names that begin alike": {"PORTICO_CONNECTORS_1_NAME=google PORTICO_CONNECTORS_GOOGLE_TYPE=google", []string{
 			"PORTICO_CONNECTORS_1_NAME: connectors[1].name: \"google\" is the name of connectors[0] too",
-			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of google, facebook, github, oidc",
+			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, github, google, oidc",
 			"PORTICO_CONNECTORS_GOOGLE_TYPE: may mean connectors[0].type or connectors[1].type; address the item by its index",
 		}},
 	}

@@ -40,9 +40,11 @@ var (
 	domainForm       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$`)
 	graphVersionForm = regexp.MustCompile(`^v[0-9]{1,3}\.[0-9]{1,2}$`)
 
-	grantTypes     = []string{"authorization_code", "refresh_token"}
-	tokenFormats   = []string{"opaque", "jwt"}
-	connectorTypes = []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub, ConnectorOIDC}
+	grantTypes   = []string{"authorization_code", "refresh_token"}
+	tokenFormats = []string{"opaque", "jwt"}
+	// keyedTypes are the types of connectors whose keys are known here, so that a key that does not belong is named with its line. The
+	// types there are, are the registry's: a new one works without a word here, and checks its keys itself.
+	keyedTypes = []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub, ConnectorOIDC}
 )
 
 // Validate says everything that is wrong with the configuration, as [Problems] without files and lines, or nil. It does no

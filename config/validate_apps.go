@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/portico-id/portico/connectors"
 )
 
 // connectorKeys are the keys that not every type has, and which types have them.
@@ -54,12 +56,12 @@ func (v *validator) connector(path string, c *Connector, sandbox bool) {
 	}
 	v.scopes(path+".scopes", c.Scopes)
 	v.boundsOrZero(path+".timeout", c.Timeout, 100*time.Millisecond, time.Minute, "0 is upstream.timeout, and a person waits for it")
-	if !slices.Contains(connectorTypes, c.Type) {
-		v.oneOf(path+".type", c.Type, connectorTypes...)
+	if types := connectors.Types(); !slices.Contains(types, c.Type) {
+		v.oneOf(path+".type", c.Type, types...)
 		return // what the others should be depends on it
 	}
 	for _, k := range connectorKeys {
-		if k.set(c) && !slices.Contains(k.types, c.Type) {
+		if k.set(c) && slices.Contains(keyedTypes, c.Type) && !slices.Contains(k.types, c.Type) {
 			v.add(path+"."+k.key, "does not apply to type "+c.Type+", only to "+strings.Join(k.types, " and "))
 		}
 	}
