@@ -6,19 +6,23 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/signin"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/token"
@@ -125,11 +129,17 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	grants := grant.New(b.Backend, o.Now)
 	scopes := oauth.Scopes()
 
+	outgoing, err := openFetch(cfg)
+	if err != nil {
+		return err
+	}
+
 	// The two halves call each other: oauth begins flows and ends them, signin moves them along.
 	var people *signin.Service
 	apps := oauth.New(oauth.Options{
 		Issuer:            cfg.Issuer,
 		Connectors:        names,
+		GrantTypes:        cfg.GrantTypes,
 		Scopes:            scopes,
 		SigningAlgs:       b.keys.Algorithms(),
 		AccessTokenFormat: token.Format(cfg.Tokens.AccessTokenFormat),
@@ -144,6 +154,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 			},
 		},
 		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
+		Replay: replay.New(b.Backend), Fetch: outgoing,
 		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
@@ -203,6 +214,24 @@ func (b *Broker) Close() error {
 
 // Keys are the signing keys.
 func (b *Broker) Keys() *token.Keys { return b.keys }
+
+// openFetch makes the guarded client for addresses that others choose.
+func openFetch(cfg *config.Config) (*fetch.Client, error) {
+	o := fetch.Options{AllowPrivate: cfg.Fetch.AllowPrivate}
+	if cfg.Fetch.CAFile != "" {
+		pem, err := os.ReadFile(cfg.Fetch.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("fetch.ca_file: %w", err)
+		}
+		if o.RootCAs, err = x509.SystemCertPool(); err != nil {
+			o.RootCAs = x509.NewCertPool() // a machine without any
+		}
+		if !o.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("fetch.ca_file: %s holds no certificate", cfg.Fetch.CAFile)
+		}
+	}
+	return fetch.New(o), nil
+}
 
 // openConnectors makes the configured connectors, in their order.
 func openConnectors(cfg *config.Config, o Options) ([]connectors.Connector, []string, error) {

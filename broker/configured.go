@@ -17,6 +17,11 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 	seconds := func(d config.Duration) int64 { return int64(d.Std() / time.Second) }
 	var clients []registry.StaticClient
 	for _, c := range cfg.Clients {
+		var maxAge *int64
+		if c.DefaultMaxAge > 0 {
+			age := seconds(c.DefaultMaxAge)
+			maxAge = &age
+		}
 		clients = append(clients, registry.StaticClient{
 			Secret: c.ClientSecret.Reveal(),
 			Client: registry.Client{
@@ -34,6 +39,39 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 				AccessTokenTTL:         seconds(c.AccessTokenLifetime),
 				RefreshIdleTTL:         seconds(c.RefreshIdleLifetime),
 				RefreshTTL:             seconds(c.RefreshLifetime),
+
+				AuthMethod:                c.TokenEndpointAuthMethod,
+				AuthSigningAlg:            c.TokenEndpointAuthSigningAlg,
+				JWKS:                      c.JWKS.Reveal(),
+				JWKSURI:                   c.JWKSURI,
+				TLSSubjectDN:              c.TLSClientAuthSubjectDN,
+				TLSSANDNS:                 c.TLSClientAuthSANDNS,
+				TLSSANURI:                 c.TLSClientAuthSANURI,
+				TLSSANIP:                  c.TLSClientAuthSANIP,
+				TLSSANEmail:               c.TLSClientAuthSANEmail,
+				CertificateBound:          c.CertificateBoundAccessTokens,
+				DPoPBound:                 c.DPoPBoundAccessTokens,
+				RequirePAR:                c.RequirePushedAuthorizationRequests,
+				RequireSignedRequest:      c.RequireSignedRequestObject,
+				RequestSigningAlg:         c.RequestObjectSigningAlg,
+				RequestURIs:               c.RequestURIs,
+				DetailsTypes:              c.AuthorizationDetailsTypes,
+				DefaultMaxAge:             maxAge,
+				RequireAuthTime:           c.RequireAuthTime,
+				DefaultACRValues:          c.DefaultACRValues,
+				Profile:                   c.Profile,
+				SubjectType:               c.SubjectType,
+				SectorIdentifierURI:       c.SectorIdentifierURI,
+				IDTokenEncAlg:             c.IDTokenEncryptedResponseAlg,
+				IDTokenEncEnc:             c.IDTokenEncryptedResponseEnc,
+				BackchannelLogoutURI:      c.BackchannelLogoutURI,
+				BackchannelLogoutSession:  c.BackchannelLogoutSessionRequired,
+				FrontchannelLogoutURI:     c.FrontchannelLogoutURI,
+				FrontchannelLogoutSession: c.FrontchannelLogoutSessionRequired,
+				InitiateLoginURI:          c.InitiateLoginURI,
+				Contacts:                  c.Contacts,
+				PolicyURI:                 c.PolicyURI,
+				TosURI:                    c.TosURI,
 			},
 		})
 	}

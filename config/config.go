@@ -26,12 +26,15 @@ type Config struct {
 	Linking     Linking     `yaml:"linking"`
 	Connectors  []Connector `yaml:"connectors"` // in the order of the sign-in page
 	Clients     []Client    `yaml:"clients,omitempty"`
-	Tokens      Tokens      `yaml:"tokens"`
-	Sessions    Sessions    `yaml:"sessions"`
+	// GrantTypes are those that are on. A client needs to be registered for each that it uses, all the same.
+	GrantTypes []string `yaml:"grant_types"`
+	Tokens     Tokens   `yaml:"tokens"`
+	Sessions   Sessions `yaml:"sessions"`
 	// FlowLifetime is how long one sign-in may take, from the app and back to it.
 	FlowLifetime Duration `yaml:"flow_lifetime"`
 	Signing      Signing  `yaml:"signing"`
 	Upstream     Upstream `yaml:"upstream"`
+	Fetch        Fetch    `yaml:"fetch,omitempty"`
 	Sandbox      Sandbox  `yaml:"sandbox,omitempty"`
 	Log          Log      `yaml:"log"`
 	HTTP         HTTP     `yaml:"http"`
@@ -142,6 +145,64 @@ type Client struct {
 	AccessTokenLifetime      Duration `yaml:"access_token_lifetime,omitempty"` // 0: as in Tokens
 	RefreshLifetime          Duration `yaml:"refresh_lifetime,omitempty"`      // 0: as in Tokens
 	RefreshIdleLifetime      Duration `yaml:"refresh_idle_lifetime,omitempty"` // 0: as in Tokens
+
+	// How it authenticates (RFC 7591 section 2, RFC 8705 section 2). JWKS is the text of a JWK Set, or in JWKSFile.
+	TokenEndpointAuthMethod     string `yaml:"token_endpoint_auth_method,omitempty"` // empty: client_secret_basic or client_secret_post
+	TokenEndpointAuthSigningAlg string `yaml:"token_endpoint_auth_signing_alg,omitempty"`
+	JWKS                        Secret `yaml:"jwks,omitempty"`
+	JWKSFile                    string `yaml:"jwks_file,omitempty" secret:"jwks"` // instead of JWKS
+	JWKSURI                     string `yaml:"jwks_uri,omitempty"`
+	TLSClientAuthSubjectDN      string `yaml:"tls_client_auth_subject_dn,omitempty"`
+	TLSClientAuthSANDNS         string `yaml:"tls_client_auth_san_dns,omitempty"`
+	TLSClientAuthSANURI         string `yaml:"tls_client_auth_san_uri,omitempty"`
+	TLSClientAuthSANIP          string `yaml:"tls_client_auth_san_ip,omitempty"`
+	TLSClientAuthSANEmail       string `yaml:"tls_client_auth_san_email,omitempty"`
+
+	CertificateBoundAccessTokens bool `yaml:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 section 3.4
+	DPoPBoundAccessTokens        bool `yaml:"dpop_bound_access_tokens,omitempty"`                   // RFC 9449 section 5.2
+
+	// What its authorization requests must be.
+	RequirePushedAuthorizationRequests bool     `yaml:"require_pushed_authorization_requests,omitempty"` // RFC 9126 section 6
+	RequireSignedRequestObject         bool     `yaml:"require_signed_request_object,omitempty"`         // RFC 9101 section 10.5
+	RequestObjectSigningAlg            string   `yaml:"request_object_signing_alg,omitempty"`
+	RequestURIs                        []string `yaml:"request_uris,omitempty"`
+	AuthorizationDetailsTypes          []string `yaml:"authorization_details_types,omitempty"` // RFC 9396 section 10
+	DefaultMaxAge                      Duration `yaml:"default_max_age,omitempty"`             // 0: none
+	RequireAuthTime                    bool     `yaml:"require_auth_time,omitempty"`
+	DefaultACRValues                   []string `yaml:"default_acr_values,omitempty"`
+	Profile                            string   `yaml:"profile,omitempty"` // fapi2, or empty
+
+	// How it sees people.
+	SubjectType                 string `yaml:"subject_type,omitempty"` // public (also if empty) or pairwise
+	SectorIdentifierURI         string `yaml:"sector_identifier_uri,omitempty"`
+	IDTokenEncryptedResponseAlg string `yaml:"id_token_encrypted_response_alg,omitempty"`
+	IDTokenEncryptedResponseEnc string `yaml:"id_token_encrypted_response_enc,omitempty"`
+
+	// Where it is told that somebody signed out.
+	BackchannelLogoutURI              string `yaml:"backchannel_logout_uri,omitempty"`
+	BackchannelLogoutSessionRequired  bool   `yaml:"backchannel_logout_session_required,omitempty"`
+	FrontchannelLogoutURI             string `yaml:"frontchannel_logout_uri,omitempty"`
+	FrontchannelLogoutSessionRequired bool   `yaml:"frontchannel_logout_session_required,omitempty"`
+
+	InitiateLoginURI string   `yaml:"initiate_login_uri,omitempty"`
+	Contacts         []string `yaml:"contacts,omitempty"`
+	PolicyURI        string   `yaml:"policy_uri,omitempty"`
+	TosURI           string   `yaml:"tos_uri,omitempty"`
+}
+
+// UsesSecret says whether the client authenticates with a client_secret.
+func (c *Client) UsesSecret() bool {
+	switch c.TokenEndpointAuthMethod {
+	case "", "client_secret_basic", "client_secret_post", "client_secret_jwt":
+		return !c.Public
+	}
+	return false
+}
+
+// Fetch is about calls to addresses that others choose: a client's keys, request objects, logout URIs.
+type Fetch struct {
+	AllowPrivate bool   `yaml:"allow_private,omitempty"` // http, and addresses of private networks and of this machine
+	CAFile       string `yaml:"ca_file,omitempty"`       // PEM: certificate authorities to trust besides the system's
 }
 
 // Tokens bounds what apps are given.

@@ -162,7 +162,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	key := write("key", "0123456789abcdef0123456789abcdef\r\n")
 	google := write("google", " kept \n")
 	empty := write("empty", "\n")
-	huge := write("huge", strings.Repeat("x", 5000))
+	huge := write("huge", strings.Repeat("x", 20000))
 	missing := filepath.Join(dir, "missing")
 
 	c := parse(t, "issuer: https://a.example\nkeyring: [{file: "+key+"}]\nconnectors: [{name: google, type: google, client_id: i, client_secret_file: "+google+"}]\n")
@@ -175,7 +175,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	want := []string{
 		"portico.yaml:3: keyring[0].file: the secret cannot be read: open " + missing + ": no such file or directory",
 		"portico.yaml:4: keyring[1].file: the secret cannot be read: " + empty + " is empty",
-		"portico.yaml:5: keyring[2].file: the secret cannot be read: " + huge + " has more than 4098 bytes",
+		"portico.yaml:5: keyring[2].file: the secret cannot be read: " + huge + " has more than 16386 bytes",
 		"portico.yaml:6: keyring[3].file: is given beside secret; one of them is enough",
 		"portico.yaml:6: keyring[3]: the secret has 1 bytes, want 32 to 4096; make one with: openssl rand -base64 48",
 		"portico.yaml:7: connectors[0].client_secret_file: the secret cannot be read: read " + dir + ": is a directory",

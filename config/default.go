@@ -20,6 +20,8 @@ func base() *Config {
 		Listen:  "127.0.0.1:8080",
 		Store:   Store{Type: StoreSQLite},
 		Linking: LinkAsk,
+		// All but the password grant, which RFC 9700 section 2.4 says must not be used: it is for what cannot be changed otherwise.
+		GrantTypes: slices.DeleteFunc(slices.Clone(grantTypes), func(g string) bool { return g == "password" }),
 		Tokens: Tokens{
 			// An API that verifies a JWT by itself does not hear of a revocation until the token ends, so this is how
 			// long a stolen or revoked one works. A refresh costs less than a millisecond: there is no need for longer.
@@ -81,7 +83,7 @@ func (c *Client) complete() {
 		c.Scopes = []string{"openid", "profile", "email"}
 	}
 	if len(c.GrantTypes) == 0 {
-		c.GrantTypes = slices.Clone(grantTypes)
+		c.GrantTypes = []string{"authorization_code", "refresh_token"}
 	}
 	if c.PKCE == "" {
 		c.PKCE = "required"

@@ -111,8 +111,8 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		"a line break in a name": {text: "brand: {name: \"a\\nb\"}\n", want: []string{
 			`portico.yaml:7: brand.name: "a\nb" has a control character`,
 		}},
-		"a long text": {text: "brand: {name: " + strings.Repeat("x", 5000) + "}\n", want: []string{
-			"portico.yaml:7: brand.name: has 5000 bytes, at most 4096 are allowed",
+		"a long text": {text: "brand: {name: " + strings.Repeat("x", 20000) + "}\n", want: []string{
+			"portico.yaml:7: brand.name: has 20000 bytes, at most 16384 are allowed",
 		}},
 
 		// The server.
@@ -291,7 +291,7 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
   - {client_id: a, public: true, name: A, redirect_uris: ["https://a.example/cb"]}
 `, want: []string{
 			"portico.yaml:8: clients[0].client_id: is missing",
-			"portico.yaml:8: clients[0].client_secret: is missing; give it or client_secret_file, or public: true for an app that cannot keep one",
+			"portico.yaml:8: clients[0].client_secret: is missing; give it or client_secret_file, or public: true for an app that cannot keep one, or another token_endpoint_auth_method",
 			"portico.yaml:8: clients[0].name: is missing; people see it",
 			"portico.yaml:8: clients[0].redirect_uris: is missing; the grant authorization_code needs one",
 			`portico.yaml:9: clients[1].client_id: "a b" is not 1 to 100 letters, digits and . _ ~ -`,
@@ -310,8 +310,8 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 			`portico.yaml:9: clients[0].scopes[1]: "openid" is given twice`,
 			`portico.yaml:9: clients[0].connectors[0]: "gogle" is not the name of a connector; did you mean google?`,
 			`portico.yaml:9: clients[0].connectors[1]: "x" is not the name of a connector`,
-			`portico.yaml:10: clients[0].grant_types[1]: "implicit" is not one of authorization_code, refresh_token`,
-			"portico.yaml:10: clients[0].grant_types: refresh_token alone gives no first token; add authorization_code",
+			`portico.yaml:10: clients[0].grant_types[1]: "implicit" is not one of authorization_code, refresh_token, client_credentials, password, urn:ietf:params:oauth:grant-type:device_code, urn:ietf:params:oauth:grant-type:token-exchange, urn:ietf:params:oauth:grant-type:jwt-bearer`,
+			"portico.yaml:10: clients[0].grant_types: refresh_token alone gives no first token; add the grant type that does",
 			`portico.yaml:10: clients[0].pkce: "plain" is not one of required, optional`,
 			`portico.yaml:10: clients[0].id_token_signed_response_alg: "none" is not one of RS256, ES256, EdDSA`,
 			`portico.yaml:11: clients[0].access_token_format: "JWT" is not one of opaque, jwt; did you mean jwt?`,

@@ -155,8 +155,8 @@ func set(v reflect.Value, w word) string {
 	return ""
 }
 
-// maxTextBytes bounds every text: a URL, a secret and a name are shorter.
-const maxTextBytes = 4096
+// maxTextBytes bounds every text: a JWK Set of a dozen keys is the longest there is.
+const maxTextBytes = 16 << 10
 
 // control: a line break in a name forges log lines, and in a URL headers.
 func control(r rune) bool {

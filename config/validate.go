@@ -18,7 +18,7 @@ const (
 	// MinKeyringSecretBytes is the length of a 256-bit key, written in whatever way.
 	MinKeyringSecretBytes = 32
 	// MaxKeyringSecretBytes bounds a secret: nobody needs more.
-	MaxKeyringSecretBytes = maxTextBytes
+	MaxKeyringSecretBytes = 4096
 
 	// minClientSecret is past guessing in whatever way it is written (RFC 6749 section 10.10), as the registry demands.
 	minClientSecret = 32
@@ -40,7 +40,10 @@ var (
 	domainForm       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$`)
 	graphVersionForm = regexp.MustCompile(`^v[0-9]{1,3}\.[0-9]{1,2}$`)
 
-	grantTypes   = []string{"authorization_code", "refresh_token"}
+	grantTypes = []string{
+		"authorization_code", "refresh_token", "client_credentials", "password",
+		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+	}
 	tokenFormats = []string{"opaque", "jwt"}
 	// keyedTypes are the types of connectors whose keys are known here, so that a key that does not belong is named with its line. The
 	// types there are, are the registry's: a new one works without a word here, and checks its keys itself.
@@ -67,6 +70,10 @@ func (c *Config) validate() Problems {
 	v.sandbox(c)
 	v.connectors(c)
 	v.clients(c)
+	v.list("grant_types", c.GrantTypes, maxList)
+	for i, grant := range c.GrantTypes {
+		v.check(item("grant_types", i), oneOf(grant, grantTypes...))
+	}
 	v.tokens(&c.Tokens)
 	v.bounds("sessions.lifetime", c.Sessions.Lifetime, 5*time.Minute, 400*day, "browsers keep no cookie longer than 400 days")
 	v.boundsOrZero("sessions.idle_lifetime", c.Sessions.IdleLifetime, time.Minute, c.Sessions.Lifetime.Std(), "0 is no limit, and more than sessions.lifetime has no effect")

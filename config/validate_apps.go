@@ -151,8 +151,10 @@ func (v *validator) client(path string, c *Client) {
 	switch {
 	case c.Public && secret:
 		v.add(path+".client_secret", "is given, and yet the client is public: it could not keep one")
-	case !c.Public && !secret:
-		v.add(path+".client_secret", "is missing; give it or client_secret_file, or public: true for an app that cannot keep one")
+	case !c.Public && !c.UsesSecret() && secret:
+		v.add(path+".client_secret", "is given, and yet token_endpoint_auth_method is "+c.TokenEndpointAuthMethod+", which needs none")
+	case c.UsesSecret() && !secret:
+		v.add(path+".client_secret", "is missing; give it or client_secret_file, or public: true for an app that cannot keep one, or another token_endpoint_auth_method")
 	case secret && length > 0 && length < minClientSecret:
 		v.add(path+".client_secret", fmt.Sprintf("has %d characters, want %d at least; make one with: openssl rand -base64 32", length, minClientSecret))
 	}
@@ -165,8 +167,8 @@ func (v *validator) client(path string, c *Client) {
 	for i, grant := range c.GrantTypes {
 		v.check(item(path+".grant_types", i), oneOf(grant, grantTypes...))
 	}
-	if slices.Contains(c.GrantTypes, "refresh_token") && !slices.Contains(c.GrantTypes, "authorization_code") {
-		v.add(path+".grant_types", "refresh_token alone gives no first token; add authorization_code")
+	if slices.Contains(c.GrantTypes, "refresh_token") && !slices.ContainsFunc(c.GrantTypes, givesRefreshTokens) {
+		v.add(path+".grant_types", "refresh_token alone gives no first token; add the grant type that does")
 	}
 	v.redirectURIs(path+".redirect_uris", c.RedirectURIs)
 	v.redirectURIs(path+".post_logout_redirect_uris", c.PostLogoutRedirectURIs)
@@ -174,6 +176,12 @@ func (v *validator) client(path string, c *Client) {
 		v.add(path+".redirect_uris", "is missing; the grant authorization_code needs one")
 	}
 
+	v.list(path+".request_uris", c.RequestURIs, maxURIs)
+	v.list(path+".authorization_details_types", c.AuthorizationDetailsTypes, maxList)
+	v.list(path+".default_acr_values", c.DefaultACRValues, maxList)
+	v.list(path+".contacts", c.Contacts, maxList)
+	v.url(path+".policy_uri", c.PolicyURI, webURL)
+	v.url(path+".tos_uri", c.TosURI, webURL)
 	v.oneOf(path+".pkce", c.PKCE, "required", "optional")
 	if c.Public && c.PKCE == "optional" {
 		v.add(path+".pkce", "cannot be optional for a public client (RFC 9700 section 2.1.1)")
@@ -184,6 +192,10 @@ func (v *validator) client(path string, c *Client) {
 	}
 	v.boundsOrZero(path+".access_token_lifetime", c.AccessTokenLifetime, 30*time.Second, day, "0 is tokens.access_token_lifetime, and an API that verifies a JWT by itself accepts a revoked one until it ends")
 	v.refresh(path, c.RefreshLifetime, c.RefreshIdleLifetime)
+}
+
+func givesRefreshTokens(grant string) bool {
+	return grant == "authorization_code" || grant == "password" || grant == "urn:ietf:params:oauth:grant-type:device_code"
 }
 
 func (v *validator) redirectURIs(path string, uris []string) {

@@ -48,6 +48,16 @@ type Request struct {
 	LoginHint     string   `json:"login_hint,omitempty"`
 	UILocales     string   `json:"ui_locales,omitempty"`
 	IDPHint       string   `json:"idp_hint,omitempty"`
+	// Resources are the audiences that tokens are to be for (RFC 8707 section 2.1).
+	Resources []string `json:"resources,omitempty"`
+	// Details is what the app asks for beyond scopes, as the JSON of authorization_details (RFC 9396 section 2).
+	Details string `json:"authorization_details,omitempty"`
+	// Claims are those asked for one by one, as the JSON of a claims parameter (OpenID Connect Core section 5.5).
+	Claims string `json:"claims,omitempty"`
+	// ACRValues are the ways to sign in that the app would like, the best first (OpenID Connect Core section 3.1.2.1).
+	ACRValues []string `json:"acr_values,omitempty"`
+	// DPoPJKT is the key that the code is bound to (RFC 9449 section 10).
+	DPoPJKT string `json:"dpop_jkt,omitempty"`
 	// Subject is the account that id_token_hint named; another one is not what the app wants.
 	Subject string `json:"subject,omitempty"`
 }

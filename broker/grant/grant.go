@@ -27,6 +27,17 @@ type Grant struct {
 	AMR       []string  `json:"amr,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 
+	// Resources are the audiences that its tokens may be for (RFC 8707 section 2.2); empty: the broker's own endpoints alone.
+	Resources []string `json:"resources,omitempty"`
+	// Details are what was agreed to beyond scopes, as the JSON of authorization_details (RFC 9396 section 2).
+	Details string `json:"authorization_details,omitempty"`
+	// Claims are the claims asked for one by one, as the JSON of a claims parameter (OpenID Connect Core section 5.5).
+	Claims string `json:"claims,omitempty"`
+	// JKT and CertThumbprint, if set, are the key or certificate that its refresh tokens are bound to (RFC 9449 section 5, RFC 8705
+	// section 4).
+	JKT            string `json:"jkt,omitempty"`
+	CertThumbprint string `json:"x5t_s256,omitempty"`
+
 	// Generation numbers the refresh token that is current; 0 if the grant has none.
 	Generation int64     `json:"generation,omitempty"`
 	RotatedAt  time.Time `json:"rotated_at,omitzero"` // when the current generation came to be

@@ -54,6 +54,8 @@ const (
 	codeRegistrationUnsup   = "registration_not_supported"
 	codeInvalidToken        = "invalid_token"      // RFC 6750 section 3.1
 	codeInsufficientScope   = "insufficient_scope" // RFC 6750 section 3.1
+	codeInvalidDPoPProof    = "invalid_dpop_proof" // RFC 9449 section 5
+	codeInvalidTarget       = "invalid_target"     // RFC 8707 section 2
 )
 
 // internal wraps a fault of ours: the client learns only that it may try again.

@@ -45,16 +45,21 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 		return nil, err
 	}
 	withRefresh := slices.Contains(f.Request.Scopes, ScopeOfflineAccess) && t.client.Allows("refresh_token")
-	g, err := s.grants.Redeem(ctx, flowID, grant.Grant{
+	fresh := grant.Grant{
 		ClientID:  f.Request.ClientID,
 		AccountID: f.SignIn.AccountID,
 		Scopes:    f.Request.Scopes,
+		Resources: f.Request.Resources,
+		Details:   f.Request.Details,
+		Claims:    f.Request.Claims,
 		SessionID: f.SignIn.SessionID,
 		Connector: f.SignIn.Connector,
 		AuthTime:  f.SignIn.AuthTime,
 		ACR:       f.SignIn.ACR,
 		AMR:       f.SignIn.AMR,
-	}, withRefresh, s.accessLifetime(t.client), s.refreshLimits(t.client))
+	}
+	bindRefresh(&fresh, t)
+	g, err := s.grants.Redeem(ctx, flowID, fresh, withRefresh, s.accessLifetime(t.client), s.refreshLimits(t.client))
 	if errors.Is(err, grant.ErrRedeemed) {
 		s.auditRevoked(ctx, flowID, f.Request.ClientID, f.SignIn.AccountID, grant.ReasonCodeReplayed)
 		return nil, badCode("the code was redeemed before; the tokens it gave have been revoked")

@@ -31,6 +31,9 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if g.Value.ClientID != t.client.ID {
 		return nil, refuse(codeInvalidGrant, "the refresh token was issued to another client")
 	}
+	if refusal := judgeBinding(&g.Value, t.binding); refusal != nil {
+		return nil, refusal
+	}
 	scopes := g.Value.Scopes
 	if len(narrowed) > 0 {
 		for _, scope := range narrowed {
@@ -62,4 +65,23 @@ func refreshRefusal(err error) *Error {
 		return refuse(codeInvalidGrant, "the refresh token is revoked or expired").because(err)
 	}
 	return internal(err)
+}
+
+// bindRefresh binds a public client's refresh tokens to the key that it proved to hold (RFC 9449 section 5, RFC 8705 section 4): whoever
+// stole one has no other secret to find. Those of a confidential client are bound to its authentication.
+func bindRefresh(g *grant.Grant, t *tokenRequest) {
+	if t.client.Public() {
+		g.JKT, g.CertThumbprint = t.binding.jkt, t.binding.certThumbprint
+	}
+}
+
+// judgeBinding refuses a refresh token whose sender does not hold the key that it is bound to.
+func judgeBinding(g *grant.Grant, key senderKey) *Error {
+	switch {
+	case g.JKT != "" && g.JKT != key.jkt:
+		return refuse(codeInvalidGrant, "the refresh token is bound to another key; send a proof for the key that it was issued to")
+	case g.CertThumbprint != "" && g.CertThumbprint != key.certThumbprint:
+		return refuse(codeInvalidGrant, "the refresh token is bound to another certificate; connect with the one that it was issued to")
+	}
+	return nil
 }

@@ -2,9 +2,11 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
@@ -27,6 +29,10 @@ type introspection struct {
 	ID        string   `json:"jti,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
+
+	Confirm *token.Confirmation `json:"cnf,omitempty"`                   // RFC 8705 section 3.2, RFC 9449 section 6.2
+	Actor   json.RawMessage     `json:"act,omitempty"`                   // RFC 8693 section 4.1
+	Details json.RawMessage     `json:"authorization_details,omitempty"` // RFC 9396 section 9.2
 }
 
 // introspect tells a confidential client about a token of its own. Another client's token is as
@@ -69,14 +75,17 @@ func (s *Server) inspect(ctx context.Context, client *registry.Client, raw strin
 			Scope:     strings.Join(access.Scopes, " "),
 			ClientID:  access.ClientID,
 			Subject:   access.Subject,
-			TokenType: "Bearer",
+			TokenType: tokenType(access.KeyThumbprint),
 			ExpiresAt: access.ExpiresAt.Unix(),
 			IssuedAt:  access.IssuedAt.Unix(),
 			Issuer:    s.issuer,
 			Audience:  access.Audience,
 			ID:        access.ID,
-			AuthTime:  access.AuthTime.Unix(),
+			AuthTime:  unixOrZero(access.AuthTime),
 			ACR:       access.ACR,
+			Confirm:   access.Confirmation(),
+			Actor:     json.RawMessage(access.Actor),
+			Details:   json.RawMessage(access.Details),
 		}, nil
 	}
 	grantID, generation, err := s.ring.ParseRefreshToken(raw)
@@ -102,10 +111,10 @@ func (s *Server) inspect(ctx context.Context, client *registry.Client, raw strin
 		Active:   true,
 		Scope:    strings.Join(g.Value.Scopes, " "),
 		ClientID: g.Value.ClientID,
-		Subject:  g.Value.AccountID,
+		Subject:  s.subject(client, g.Value.AccountID),
 		IssuedAt: g.Value.RotatedAt.Unix(),
 		Issuer:   s.issuer,
-		AuthTime: g.Value.AuthTime.Unix(),
+		AuthTime: unixOrZero(g.Value.AuthTime),
 	}
 	if !g.Expires.IsZero() {
 		answer.ExpiresAt = g.Expires.Unix()
@@ -124,14 +133,30 @@ func inactive(err error) (introspection, error) {
 // errTokenOver says that a well-formed access token does not stand any more.
 var errTokenOver = refuse(codeInvalidToken, "the access token is revoked")
 
+// revokedTokens is the purpose under which the ids of revoked tokens without a grant are claimed.
+const revokedTokens = "revoked-access-token"
+
 // tokenStands checks what an access token cannot know of itself: that its grant, it itself and its account are still good.
 func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
-	_, err := s.bearerAccount(ctx, access)
-	return err
+	if access.GrantID != "" {
+		_, err := s.bearerAccount(ctx, access)
+		return err
+	}
+	revoked, err := s.replay.Used(ctx, revokedTokens, access.ID)
+	switch {
+	case err != nil:
+		return internal(err)
+	case revoked:
+		return errTokenOver
+	}
+	return nil
 }
 
-// bearerAccount is the account that a standing access token speaks for. errTokenOver if it does not stand.
+// bearerAccount is the account that a standing access token speaks for. errTokenOver if it does not stand, or speaks for none.
 func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*identity.Account, error) {
+	if access.GrantID == "" {
+		return nil, errTokenOver
+	}
 	g, err := s.grants.Get(ctx, access.GrantID)
 	if errors.Is(err, grant.ErrDead) {
 		return nil, errTokenOver
@@ -142,7 +167,7 @@ func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*iden
 	if !g.Value.TokenLive(access.ID) {
 		return nil, errTokenOver
 	}
-	account, err := s.accounts.Get(ctx, access.Subject)
+	account, err := s.accounts.Get(ctx, g.Value.AccountID)
 	if errors.Is(err, identity.ErrNotFound) || err == nil && account.Disabled {
 		return nil, errTokenOver
 	}
@@ -150,4 +175,11 @@ func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*iden
 		return nil, internal(err)
 	}
 	return account, nil
+}
+
+func unixOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }

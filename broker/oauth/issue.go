@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -15,50 +16,71 @@ import (
 
 // issuance is what a grant type decided may be issued.
 type issuance struct {
-	grant   *grant.Doc
+	// grant is what the tokens hang on; nil where no account stands behind them (client credentials).
+	grant *grant.Doc
+	// account is whom they speak for; nil for the client itself.
 	account *identity.Account
 	scopes  []string // of the access token; the grant may hold more
 	nonce   string
+	// resources are the access token's audiences; empty: the broker's own endpoints.
+	resources []string
+	// binding is what the access token is bound to. answerToken sets it.
+	binding senderKey
+	actor   string // JSON of an act claim (RFC 8693 section 4.1), or ""
+	details string // JSON of authorization_details (RFC 9396), or ""
 }
 
 // tokenResponse is RFC 6749 section 5.1 with OpenID Connect Core section 3.1.3.3.
 type tokenResponse struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
-	Scope        string `json:"scope"`
+	AccessToken  string          `json:"access_token"`
+	TokenType    string          `json:"token_type"`
+	ExpiresIn    int64           `json:"expires_in"`
+	RefreshToken string          `json:"refresh_token,omitempty"`
+	IDToken      string          `json:"id_token,omitempty"`
+	Scope        string          `json:"scope,omitempty"`
+	Details      json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 section 7
 }
 
 // issue mints the tokens. It writes nothing: the grant is the only state there is.
-func (s *Server) issue(ctx context.Context, client *registry.Client, i *issuance) (*tokenResponse, error) {
+func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) (*tokenResponse, error) {
 	now := s.now()
-	g := &i.grant.Value
 	lifetime := s.accessLifetime(client)
-	access, err := s.access.Issue(s.accessFormat(client), &token.Access{
-		ID:        token.NewID(),
-		GrantID:   i.grant.ID,
-		ClientID:  client.ID,
-		Subject:   g.AccountID,
-		Scopes:    i.scopes,
-		Audience:  []string{s.issuer},
-		IssuedAt:  now,
-		ExpiresAt: now.Add(lifetime),
-		AuthTime:  g.AuthTime,
-		ACR:       g.ACR,
-	})
+	say := &token.Access{
+		ID:             token.NewID(),
+		ClientID:       client.ID,
+		Subject:        client.ID,
+		Scopes:         i.scopes,
+		Audience:       i.resources,
+		IssuedAt:       now,
+		ExpiresAt:      now.Add(lifetime),
+		KeyThumbprint:  i.binding.jkt,
+		CertThumbprint: i.binding.certThumbprint,
+		Actor:          i.actor,
+		Details:        i.details,
+	}
+	if len(say.Audience) == 0 {
+		say.Audience = []string{s.issuer}
+	}
+	if i.grant != nil {
+		say.GrantID, say.AuthTime, say.ACR = i.grant.ID, i.grant.Value.AuthTime, i.grant.Value.ACR
+		say.Subject = s.subject(client, i.account.ID)
+	}
+	access, err := s.access.Issue(s.accessFormat(client), say)
 	if err != nil {
 		return nil, internal(err)
 	}
 	response := &tokenResponse{
 		AccessToken: access,
-		TokenType:   "Bearer",
+		TokenType:   tokenType(i.binding.jkt),
 		ExpiresIn:   int64(lifetime / time.Second),
 		Scope:       strings.Join(i.scopes, " "),
+		Details:     json.RawMessage(i.details),
 	}
-	if g.Generation > 0 {
-		response.RefreshToken = s.ring.RefreshToken(i.grant.ID, g.Generation)
+	if i.grant == nil {
+		return response, nil
+	}
+	if i.grant.Value.Generation > 0 {
+		response.RefreshToken = s.ring.RefreshToken(i.grant.ID, i.grant.Value.Generation)
 	}
 	if slices.Contains(i.scopes, ScopeOpenID) {
 		if response.IDToken, err = s.idToken(client, i, access, now); err != nil {
@@ -67,6 +89,18 @@ func (s *Server) issue(ctx context.Context, client *registry.Client, i *issuance
 	}
 	return response, nil
 }
+
+// tokenType is how an access token is to be used (RFC 6749 section 7.1): with a proof for the key jkt that it is bound to (RFC 9449
+// section 5), or as it is.
+func tokenType(jkt string) string {
+	if jkt != "" {
+		return "DPoP"
+	}
+	return "Bearer"
+}
+
+// subject is an account as the client sees it.
+func (s *Server) subject(_ *registry.Client, accountID string) string { return accountID }
 
 // idToken mints an ID token (OpenID Connect Core section 2). azp is left out: there is one audience, and
 // the client is it. A refreshed ID token has no nonce, and the auth_time of the first (section 12.2).
@@ -78,7 +112,7 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 		return "", err
 	}
 	return s.idTokens.Issue(alg, &token.IDToken{
-		Subject:   g.AccountID,
+		Subject:   s.subject(client, g.AccountID),
 		Audience:  []string{client.ID},
 		IssuedAt:  now,
 		ExpiresAt: now.Add(s.lifetimes.IDToken),

@@ -18,10 +18,12 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 )
@@ -74,6 +76,7 @@ type Lifetimes struct {
 type Options struct {
 	Issuer            string
 	Connectors        []string // names, in the order of the configuration
+	GrantTypes        []string // those that are on
 	Scopes            map[string]string
 	SigningAlgs       []string // what ID tokens may be signed with
 	AccessTokenFormat token.Format
@@ -83,6 +86,8 @@ type Options struct {
 	Accounts *identity.Accounts
 	Flows    *flow.Flows
 	Grants   *grant.Grants
+	Replay   *replay.Guard
+	Fetch    *fetch.Client
 	Ring     *token.Keyring
 	Keys     *token.Keys
 	Audit    *audit.Recorder
@@ -122,6 +127,8 @@ type Server struct {
 	accounts *identity.Accounts
 	flows    *flow.Flows
 	grants   *grant.Grants
+	replay   *replay.Guard
+	fetch    *fetch.Client
 	ring     *token.Keyring
 	keys     *token.Keys
 	access   *token.AccessTokens
@@ -149,6 +156,8 @@ func New(o Options) *Server {
 		accounts:          o.Accounts,
 		flows:             o.Flows,
 		grants:            o.Grants,
+		replay:            o.Replay,
+		fetch:             o.Fetch,
 		ring:              o.Ring,
 		keys:              o.Keys,
 		access:            token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
@@ -161,7 +170,7 @@ func New(o Options) *Server {
 		showError:         o.ShowError,
 		formPost:          o.FormPost,
 	}
-	s.redeemers = s.grantTypes()
+	s.redeemers = s.grantTypes(o.GrantTypes)
 	return s
 }
 

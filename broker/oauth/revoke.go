@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/token"
 )
 
@@ -36,6 +37,13 @@ func (s *Server) answerRevoke(r *http.Request) error {
 	if access, _, err := s.access.Verify(raw); err == nil {
 		if access.ClientID != client.ID {
 			return notYours()
+		}
+		if access.GrantID == "" {
+			err := s.replay.Claim(ctx, access.ExpiresAt, revokedTokens, access.ID)
+			if errors.Is(err, replay.ErrReplayed) {
+				return nil // revoked before
+			}
+			return orInternal(err)
 		}
 		return orInternal(s.grants.RevokeToken(ctx, access.GrantID, access.ID, access.ExpiresAt))
 	} else if errors.Is(err, token.ErrExpired) {

@@ -1,34 +1,47 @@
 package oauth
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/portico-id/portico/broker/registry"
 )
 
 // The token endpoint (RFC 6749 section 3.2). What every grant has in common happens here and in issue.go, around the
-// grant's own function, so that no grant can forget it: the client is authenticated, may use the grant, and
-// what the grant yields is issued in one place.
+// grant's own function, so that no grant can forget it: the client is authenticated, may use the grant, shows the key that its
+// tokens are to be bound to, and what the grant yields is issued in one place.
 
 // tokenRequest is an authenticated request to the token endpoint.
 type tokenRequest struct {
-	http   *http.Request
-	params params
-	client *registry.Client
+	http    *http.Request
+	params  params
+	client  *registry.Client
+	binding senderKey
+}
+
+// senderKey is what the sender of a request proved to hold: what its tokens are bound to, and what bound tokens are asked for. Empty for
+// one that proved nothing.
+type senderKey struct {
+	jkt            string // thumbprint of the key of a DPoP proof (RFC 9449 section 6.1)
+	certThumbprint string // of the client's certificate (RFC 8705 section 3.1)
 }
 
 // grantType redeems one kind of grant. It decides what may be issued; it issues nothing itself.
 type grantType func(*tokenRequest) (*issuance, error)
 
-func (s *Server) grantTypes() map[string]grantType {
-	return map[string]grantType{
+// grantTypes are those that are on.
+func (s *Server) grantTypes(on []string) map[string]grantType {
+	all := map[string]grantType{
 		registry.GrantAuthorizationCode: s.authorizationCode,
 		registry.GrantRefreshToken:      s.refreshToken,
 	}
+	maps.DeleteFunc(all, func(name string, _ grantType) bool { return !slices.Contains(on, name) })
+	return all
 }
 
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
-	response, err := s.answerToken(r)
+	response, err := s.answerToken(w, r)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -36,7 +49,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, response)
 }
 
-func (s *Server) answerToken(r *http.Request) (*tokenResponse, error) {
+func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResponse, error) {
 	p, refusal := formParams(r)
 	if refusal != nil {
 		return nil, refusal
@@ -56,9 +69,26 @@ func (s *Server) answerToken(r *http.Request) (*tokenResponse, error) {
 	if !client.Allows(name) {
 		return nil, refuse(codeUnauthorizedClient, "this client is not registered for the grant type %s", name)
 	}
-	issuance, err := redeem(&tokenRequest{http: r, params: p, client: client})
+	binding, refusal := s.senderKey(w, r, client)
+	if refusal != nil {
+		return nil, refusal
+	}
+	issuance, err := redeem(&tokenRequest{http: r, params: p, client: client, binding: binding})
 	if err != nil {
 		return nil, err
 	}
+	issuance.binding = binding
 	return s.issue(r.Context(), client, issuance)
+}
+
+// senderKey finds what the request proves to hold, and refuses one that proves less than its client has to.
+func (s *Server) senderKey(_ http.ResponseWriter, _ *http.Request, client *registry.Client) (senderKey, *Error) {
+	var key senderKey
+	switch {
+	case client.DPoPBound && key.jkt == "":
+		return key, refuse(codeInvalidDPoPProof, "this client's tokens are bound to a key: send a proof in the header DPoP (RFC 9449)")
+	case client.CertificateBound && key.certThumbprint == "":
+		return key, refuse(codeInvalidRequest, "this client's tokens are bound to its certificate: connect with it (RFC 8705)")
+	}
+	return key, nil
 }

@@ -17,22 +17,48 @@ import (
 
 // The grant types that a client can be registered for.
 const (
-	GrantAuthorizationCode = "authorization_code" // RFC 6749 section 4.1
-	GrantRefreshToken      = "refresh_token"      // RFC 6749 section 6
+	GrantAuthorizationCode = "authorization_code"                              // RFC 6749 section 4.1
+	GrantRefreshToken      = "refresh_token"                                   // RFC 6749 section 6
+	GrantClientCredentials = "client_credentials"                              // RFC 6749 section 4.4
+	GrantPassword          = "password"                                        // RFC 6749 section 4.3
+	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628 section 3.4
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 section 2.1
+	GrantJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523 section 2.1
 )
 
 // The ways in which a client authenticates (OpenID Connect Core section 9, RFC 7591 section 2).
 const (
-	AuthBasic = "client_secret_basic"
-	AuthPost  = "client_secret_post"
-	AuthNone  = "none"
+	AuthBasic         = "client_secret_basic"
+	AuthPost          = "client_secret_post"
+	AuthSecretJWT     = "client_secret_jwt"
+	AuthPrivateKeyJWT = "private_key_jwt"
+	AuthTLS           = "tls_client_auth"             // RFC 8705 section 2.1
+	AuthSelfSignedTLS = "self_signed_tls_client_auth" // RFC 8705 section 2.2
+	AuthNone          = "none"
 )
+
+// The values of a client's subject_type (OpenID Connect Core section 8).
+const (
+	SubjectPublic   = "public"
+	SubjectPairwise = "pairwise"
+)
+
+// ProfileFAPI2 holds a client to the FAPI 2.0 Security Profile.
+const ProfileFAPI2 = "fapi2"
 
 // The values that fields of a client may have.
 var (
-	grantTypes    = []string{GrantAuthorizationCode, GrantRefreshToken}
-	authMethods   = []string{AuthBasic, AuthPost}
+	grantTypes    = []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantPassword, GrantDeviceCode, GrantTokenExchange, GrantJWTBearer}
+	authMethods   = []string{AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS}
+	secretMethods = []string{AuthBasic, AuthPost, AuthSecretJWT}
+	keyMethods    = []string{AuthPrivateKeyJWT, AuthSelfSignedTLS}
 	signingAlgs   = []string{"RS256", "ES256", "EdDSA"}
+	// clientAlgs are what a client may sign with: ours and, as FAPI 2.0 has it, PS256.
+	clientAlgs    = []string{"PS256", "ES256", "EdDSA", "RS256"}
+	subjectTypes  = []string{SubjectPublic, SubjectPairwise}
+	keyEncAlgs    = []string{"RSA-OAEP-256", "RSA-OAEP", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A256KW"}
+	contentEncs   = []string{"A128CBC-HS256", "A256CBC-HS512", "A128GCM", "A256GCM"}
+	profiles      = []string{ProfileFAPI2}
 	tokenFormats  = []string{"opaque", "jwt"}
 	scopePattern  = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,256}$`) // RFC 6749 section 3.3
 	idPattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$`)
@@ -42,6 +68,10 @@ var (
 const (
 	maxName  = 100 // bytes: what a button and a headline can show
 	maxItems = 64  // scopes, connectors
+	// maxJWKS bounds a client's keys as JSON: a dozen RSA keys with certificates.
+	maxJWKS = 16 << 10
+	// maxText bounds what has no other bound: names in certificates, acr values, contacts.
+	maxText = 255
 	// maxLifetime bounds lifetimes of a client's tokens: ten years is longer than any of this is in use.
 	maxLifetime = 10 * 365 * 24 * time.Hour
 	// maxAccessLifetime bounds access tokens, which cannot be called back from an API that checks JWTs by itself.
@@ -58,8 +88,38 @@ type Client struct {
 	// IsPublic says that the client cannot keep a secret (RFC 6749 section 2.1): a native app or one that runs in a browser.
 	IsPublic bool `json:"public,omitempty"`
 	// AuthMethod is the one way in which a confidential client authenticates; "" is Basic or in the form.
-	AuthMethod string   `json:"token_endpoint_auth_method,omitempty"`
-	Secrets    []Secret `json:"secrets,omitempty"`
+	AuthMethod string `json:"token_endpoint_auth_method,omitempty"`
+	// AuthSigningAlg is the one algorithm of its assertions; "" is any that fits the method.
+	AuthSigningAlg string   `json:"token_endpoint_auth_signing_alg,omitempty"`
+	Secrets        []Secret `json:"secrets,omitempty"`
+	// JWKS are its public keys, as the text of a JWK Set (RFC 7517 section 5), or JWKSURI is where they are.
+	JWKS    string `json:"jwks,omitempty"`
+	JWKSURI string `json:"jwks_uri,omitempty"`
+	// What the certificate of tls_client_auth must say: one of these (RFC 8705 section 2.1.2).
+	TLSSubjectDN string `json:"tls_client_auth_subject_dn,omitempty"` // RFC 4514
+	TLSSANDNS    string `json:"tls_client_auth_san_dns,omitempty"`
+	TLSSANURI    string `json:"tls_client_auth_san_uri,omitempty"`
+	TLSSANIP     string `json:"tls_client_auth_san_ip,omitempty"`
+	TLSSANEmail  string `json:"tls_client_auth_san_email,omitempty"`
+	// CertificateBound and DPoPBound demand tokens that are bound to a certificate (RFC 8705 section 3.4) or a key (RFC 9449 section 5.2).
+	CertificateBound bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	DPoPBound        bool `json:"dpop_bound_access_tokens,omitempty"`
+
+	// RequirePAR takes authorization requests that were pushed alone (RFC 9126 section 6).
+	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"`
+	// RequireSignedRequest takes signed request objects alone (RFC 9101 section 10.5), with the algorithm RequestSigningAlg if that is
+	// set, by reference from RequestURIs alone.
+	RequireSignedRequest bool     `json:"require_signed_request_object,omitempty"`
+	RequestSigningAlg    string   `json:"request_object_signing_alg,omitempty"`
+	RequestURIs          []string `json:"request_uris,omitempty"`
+	// DetailsTypes are the types of authorization details that it may ask for (RFC 9396 section 10).
+	DetailsTypes []string `json:"authorization_details_types,omitempty"`
+	// DefaultMaxAge in seconds, RequireAuthTime and DefaultACRValues hold where a request says nothing (OpenID Connect Registration section 2).
+	DefaultMaxAge    *int64   `json:"default_max_age,omitempty"`
+	RequireAuthTime  bool     `json:"require_auth_time,omitempty"`
+	DefaultACRValues []string `json:"default_acr_values,omitempty"`
+	// Profile, if set, is a set of rules that the client is held to.
+	Profile string `json:"profile,omitempty"`
 
 	RedirectURIs           []string `json:"redirect_uris"`
 	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
@@ -73,11 +133,31 @@ type Client struct {
 	PKCEOptional bool `json:"pkce_optional,omitempty"`
 	// IDTokenAlg signs its ID tokens: RS256 (also ""), ES256, EdDSA.
 	IDTokenAlg string `json:"id_token_signed_response_alg,omitempty"`
+	// IDTokenEncAlg and IDTokenEncEnc encrypt them as well, for a key of the client's.
+	IDTokenEncAlg string `json:"id_token_encrypted_response_alg,omitempty"`
+	IDTokenEncEnc string `json:"id_token_encrypted_response_enc,omitempty"`
+	// SubjectType is public (also "") or pairwise: a sub of its own for each sector, which is the host of SectorIdentifierURI or of
+	// the redirect URIs (OpenID Connect Core section 8.1).
+	SubjectType         string `json:"subject_type,omitempty"`
+	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
 	// AccessTokenFormat is opaque or jwt; "" is the configuration's.
 	AccessTokenFormat string `json:"access_token_format,omitempty"`
 	AccessTokenTTL    int64  `json:"access_token_lifetime,omitempty"`
 	RefreshIdleTTL    int64  `json:"refresh_idle_lifetime,omitempty"`
 	RefreshTTL        int64  `json:"refresh_lifetime,omitempty"`
+
+	// Where the client is told that somebody signed out (OpenID Connect Back-Channel Logout section 2.2, Front-Channel Logout section 2), and
+	// whether it needs to be told which session.
+	BackchannelLogoutURI      string `json:"backchannel_logout_uri,omitempty"`
+	BackchannelLogoutSession  bool   `json:"backchannel_logout_session_required,omitempty"`
+	FrontchannelLogoutURI     string `json:"frontchannel_logout_uri,omitempty"`
+	FrontchannelLogoutSession bool   `json:"frontchannel_logout_session_required,omitempty"`
+
+	// What people and operators may want to know (RFC 7591 section 2).
+	InitiateLoginURI string   `json:"initiate_login_uri,omitempty"`
+	Contacts         []string `json:"contacts,omitempty"`
+	PolicyURI        string   `json:"policy_uri,omitempty"`
+	TosURI           string   `json:"tos_uri,omitempty"`
 
 	Disabled  bool      `json:"disabled,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
@@ -88,16 +168,20 @@ type Client struct {
 
 // Secret is a client's secret as it is kept.
 type Secret struct {
-	Hash      string    `json:"hash"` // keyed; see Hasher
+	Hash string `json:"hash"` // keyed; see Hasher
+	// Sealed is the secret itself, sealed under the keyring: kept for client_secret_jwt alone, which needs it as a key.
+	Sealed    string    `json:"sealed,omitempty"`
 	Hint      string    `json:"hint"` // its last characters, to tell two apart
 	CreatedAt time.Time `json:"created_at"`
 	Expires   time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// Hasher makes and checks the keyed hashes of secrets. token.Keyring is one.
+// Hasher makes and checks the keyed hashes of secrets, and seals those that are needed themselves. token.Keyring is one.
 type Hasher interface {
 	HashSecret(secret string) string
 	SecretMatches(hash, secret string) bool
+	Seal(purpose string, plaintext, associated []byte) string
+	Open(purpose, sealed string, associated []byte) ([]byte, error)
 }
 
 // Public says whether the client has no secret.
@@ -119,8 +203,16 @@ func (c *Client) AllowsAuth(method string) bool {
 	case c.AuthMethod != "":
 		return method == c.AuthMethod
 	}
-	return slices.Contains(authMethods, method)
+	return method == AuthBasic || method == AuthPost
 }
+
+// UsesSecret says whether the client authenticates with a secret.
+func (c *Client) UsesSecret() bool {
+	return !c.IsPublic && (c.AuthMethod == "" || slices.Contains(secretMethods, c.AuthMethod))
+}
+
+// Pairwise says whether the client sees people by a sub of its sector's own.
+func (c *Client) Pairwise() bool { return c.SubjectType == SubjectPairwise }
 
 // SigningAlg signs the client's ID tokens (OpenID Connect Core section 2: RS256 unless registered otherwise).
 func (c *Client) SigningAlg() string {
@@ -155,7 +247,9 @@ func (c *Client) Validate() error {
 	if strings.TrimSpace(c.Name) == "" || len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		bad("name", "1 to %d printable bytes are needed: people read it when they sign in", maxName)
 	}
-	for field, value := range map[string]string{"website": c.Website, "logo_uri": c.LogoURI} {
+	for field, value := range map[string]string{
+		"website": c.Website, "logo_uri": c.LogoURI, "policy_uri": c.PolicyURI, "tos_uri": c.TosURI,
+	} {
 		if err := checkPage(value, field == "logo_uri"); err != nil {
 			bad(field, "%q: %w", value, err)
 		}
@@ -165,6 +259,9 @@ func (c *Client) Validate() error {
 	}
 	oneOf("token_endpoint_auth_method", c.AuthMethod, authMethods)
 	oneOf("id_token_signed_response_alg", c.IDTokenAlg, signingAlgs)
+	c.checkKeys(bad, oneOf)
+	c.checkRequests(bad, oneOf)
+	c.checkLogout(bad)
 	oneOf("access_token_format", c.AccessTokenFormat, tokenFormats)
 	if c.Allows(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
 		bad("redirect_uris", "at least one is needed for the grant type authorization_code")
@@ -185,8 +282,16 @@ func (c *Client) Validate() error {
 	for _, grant := range c.GrantTypes {
 		oneOf("grant_types", grant, grantTypes)
 	}
-	if c.Allows(GrantRefreshToken) && !c.Allows(GrantAuthorizationCode) {
-		bad("grant_types", "refresh_token alone gives no first token; add authorization_code")
+	if c.Allows(GrantRefreshToken) && !c.Allows(GrantAuthorizationCode) && !c.Allows(GrantPassword) && !c.Allows(GrantDeviceCode) {
+		bad("grant_types", "refresh_token alone gives no first token; add the grant type that does")
+	}
+	if c.IsPublic {
+		// What these give depends on who asks, so that who asks has to be sure (RFC 6749 sections 4.3, 4.4, RFC 8693 section 5, RFC 7523 section 3.1).
+		for _, grant := range []string{GrantClientCredentials, GrantPassword, GrantTokenExchange, GrantJWTBearer} {
+			if c.Allows(grant) {
+				bad("grant_types", "%s is for confidential clients", grant)
+			}
+		}
 	}
 	if len(c.Scopes) == 0 || len(c.Scopes) > maxItems {
 		bad("scopes", "1 to %d are needed", maxItems)

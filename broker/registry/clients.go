@@ -19,8 +19,8 @@ var (
 	ErrNotFound = errors.New("no such client")
 	// ErrStatic says that the client is in the configuration, where alone it can be changed.
 	ErrStatic = errors.New("the client is in the configuration file; change it there")
-	// ErrPublic says that a public client has no secret to rotate.
-	ErrPublic = errors.New("a public client has no secret")
+	// ErrPublic says that the client has no secret to rotate: it is public, or authenticates in another way.
+	ErrPublic = errors.New("the client has no secret")
 	// ErrInvalid says that a client cannot be registered so; the errors within name each field.
 	ErrInvalid = errors.New("the client cannot be registered so")
 )
@@ -76,8 +76,8 @@ func (s *Clients) Static(list ...StaticClient) error {
 		if len(c.GrantTypes) == 0 {
 			c.GrantTypes = defaultGrants
 		}
-		if !c.IsPublic {
-			c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(entry.Secret), Hint: hint(entry.Secret)}}
+		if c.UsesSecret() {
+			c.Secrets = []Secret{s.keep(&c, entry.Secret)}
 		}
 		s.static[c.ID] = &c
 	}
@@ -101,9 +101,9 @@ func CheckStatic(list ...StaticClient) error {
 			wrong = append(wrong, errors.New("client_id: it is there twice"))
 		}
 		switch {
-		case c.IsPublic && entry.Secret != "":
-			wrong = append(wrong, errors.New("client_secret: a public client has none"))
-		case !c.IsPublic && len(entry.Secret) < minStaticSecret:
+		case !c.UsesSecret() && entry.Secret != "":
+			wrong = append(wrong, errors.New("client_secret: a public client, or one that authenticates in another way, has none"))
+		case c.UsesSecret() && len(entry.Secret) < minStaticSecret:
 			wrong = append(wrong, fmt.Errorf("client_secret: at least %d random characters are needed", minStaticSecret))
 		}
 		seen[c.ID] = true
@@ -112,6 +112,32 @@ func CheckStatic(list ...StaticClient) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// keep is a secret as it is kept for the client: hashed, and sealed too where it is the key of assertions.
+func (s *Clients) keep(c *Client, secret string) Secret {
+	kept := Secret{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret)}
+	if c.AuthMethod == AuthSecretJWT {
+		kept.Sealed = s.o.Hasher.Seal(sealPurpose, []byte(secret), []byte(c.ID))
+	}
+	return kept
+}
+
+// sealPurpose keeps sealed client secrets from other sealed things; what is sealed is bound to its client's id.
+const sealPurpose = "client-secret"
+
+// SecretKeys are the client's live secrets themselves, for the assertions of client_secret_jwt; none for any other client.
+func (c *Client) SecretKeys(h Hasher, now time.Time) [][]byte {
+	var keys [][]byte
+	for _, s := range c.Secrets {
+		if s.Sealed == "" || !s.Expires.IsZero() && !now.Before(s.Expires) {
+			continue
+		}
+		if key, err := h.Open(sealPurpose, s.Sealed, []byte(c.ID)); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func hint(secret string) string { return secret[max(0, len(secret)-hintLength):] }
@@ -150,9 +176,11 @@ func (s *Clients) Add(ctx context.Context, c Client) (*Client, string, error) {
 		return nil, "", fmt.Errorf("%w:\n%w", ErrInvalid, err)
 	}
 	secret := ""
-	if !c.IsPublic {
+	if c.UsesSecret() {
 		secret = s.o.NewSecret(secretPrefix)
-		c.Secrets = []Secret{{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret), CreatedAt: now}}
+		kept := s.keep(&c, secret)
+		kept.CreatedAt = now
+		c.Secrets = []Secret{kept}
 	}
 	doc := &store.Doc[Client]{Meta: store.Meta{ID: documentID(c.ID)}, Value: c}
 	if err := s.docs.Insert(ctx, doc); err != nil {
@@ -208,11 +236,11 @@ func (s *Clients) RotateSecret(ctx context.Context, id string, overlap time.Dura
 		return nil, "", fmt.Errorf("%w: an overlap of %s", ErrInvalid, overlap)
 	}
 	secret := s.o.NewSecret(secretPrefix)
-	fresh := Secret{Hash: s.o.Hasher.HashSecret(secret), Hint: hint(secret)}
 	c, err := s.change(ctx, id, func(c *Client) error {
-		if c.IsPublic {
+		if !c.UsesSecret() {
 			return ErrPublic
 		}
+		fresh := s.keep(c, secret)
 		now := s.o.Now()
 		fresh.CreatedAt = now
 		kept := []Secret{fresh}

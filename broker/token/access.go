@@ -56,6 +56,15 @@ type Access struct {
 	// KeyThumbprint binds the token to a DPoP key (`cnf.jkt`, RFC 9449 section 6.1); empty
 	// for a bearer token.
 	KeyThumbprint string
+	// CertThumbprint binds the token to a client certificate (`cnf.x5t#S256`, RFC 8705 section 3.1); empty
+	// for one that is not.
+	CertThumbprint string
+	// Actor is who acts for the subject, as the JSON of an `act` claim (RFC 8693 section 4.1); empty if nobody
+	// does.
+	Actor string
+	// Details are what the token authorizes beyond scopes, as the JSON array of an
+	// `authorization_details` claim (RFC 9396 section 9.1); empty for none.
+	Details string
 	// Algorithm signs a token of FormatJWT; empty means DefaultAccessAlgorithm. Verify sets
 	// it. Opaque tokens have none.
 	Algorithm string
@@ -69,6 +78,11 @@ func (a *Access) check() error {
 		return errors.New("access token: an audience is required")
 	case a.IssuedAt.Unix() <= 0 || a.ExpiresAt.Unix() <= a.IssuedAt.Unix():
 		return errors.New("access token: must expire after it is issued")
+	}
+	for _, raw := range [...]string{a.Actor, a.Details} {
+		if raw != "" && !json.Valid([]byte(raw)) {
+			return errors.New("access token: act and authorization_details are JSON")
+		}
 	}
 	for _, scope := range a.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \t\r\n") {
@@ -173,12 +187,24 @@ type accessClaims struct {
 	AuthTime  int64         `json:"auth_time,omitempty"`
 	ACR       string        `json:"acr,omitempty"`
 	GrantID   string        `json:"grant_id,omitempty"`
-	Confirm   *confirmation `json:"cnf,omitempty"`
+	Confirm   *Confirmation `json:"cnf,omitempty"`
+
+	Actor   json.RawMessage `json:"act,omitempty"`
+	Details json.RawMessage `json:"authorization_details,omitempty"`
 }
 
-// confirmation is the claim of RFC 7800 with the member of RFC 9449 section 6.1.
-type confirmation struct {
-	KeyThumbprint string `json:"jkt"`
+// Confirmation is the claim cnf of RFC 7800, in tokens and introspection: what whoever presents the token has to prove.
+type Confirmation struct {
+	KeyThumbprint  string `json:"jkt,omitempty"`      // RFC 9449 section 6.1
+	CertThumbprint string `json:"x5t#S256,omitempty"` // RFC 8705 section 3.1
+}
+
+// Confirmation is the token's, nil for a bearer token.
+func (a *Access) Confirmation() *Confirmation {
+	if a.KeyThumbprint == "" && a.CertThumbprint == "" {
+		return nil
+	}
+	return &Confirmation{KeyThumbprint: a.KeyThumbprint, CertThumbprint: a.CertThumbprint}
 }
 
 func (t *AccessTokens) claims(a *Access) *accessClaims {
@@ -194,9 +220,13 @@ func (t *AccessTokens) claims(a *Access) *accessClaims {
 		AuthTime:  unixOrZero(a.AuthTime),
 		ACR:       a.ACR,
 		GrantID:   a.GrantID,
+		Confirm:   a.Confirmation(),
 	}
-	if a.KeyThumbprint != "" {
-		c.Confirm = &confirmation{a.KeyThumbprint}
+	if a.Actor != "" {
+		c.Actor = json.RawMessage(a.Actor)
+	}
+	if a.Details != "" {
+		c.Details = json.RawMessage(a.Details)
 	}
 	return c
 }
@@ -212,12 +242,14 @@ func (c *accessClaims) access() *Access {
 		ExpiresAt: time.Unix(c.ExpiresAt, 0).UTC(),
 		AuthTime:  timeOrZero(c.AuthTime),
 		ACR:       c.ACR,
+		Actor:     string(c.Actor),
+		Details:   string(c.Details),
 	}
 	if c.Scope != "" {
 		a.Scopes = strings.Split(c.Scope, " ")
 	}
 	if c.Confirm != nil {
-		a.KeyThumbprint = c.Confirm.KeyThumbprint
+		a.KeyThumbprint, a.CertThumbprint = c.Confirm.KeyThumbprint, c.Confirm.CertThumbprint
 	}
 	return a
 }
@@ -267,8 +299,8 @@ func timeOrZero(seconds int64) time.Time {
 // do not take each other's tokens.
 func appendOpaque(dst []byte, issuer string, a *Access) []byte {
 	dst = appendString(dst, issuer)
-	for _, s := range [...]string{a.ID, a.GrantID, a.ClientID, a.Subject, a.ACR, a.KeyThumbprint} {
-		dst = appendString(dst, s)
+	for _, s := range a.opaqueTexts() {
+		dst = appendString(dst, *s)
 	}
 	for _, list := range [...][]string{a.Scopes, a.Audience} {
 		dst = binary.AppendUvarint(dst, uint64(len(list)))
@@ -282,6 +314,11 @@ func appendOpaque(dst []byte, issuer string, a *Access) []byte {
 	return dst
 }
 
+// opaqueTexts are the texts of an opaque token in their order, which is part of the format.
+func (a *Access) opaqueTexts() [9]*string {
+	return [...]*string{&a.ID, &a.GrantID, &a.ClientID, &a.Subject, &a.ACR, &a.KeyThumbprint, &a.CertThumbprint, &a.Actor, &a.Details}
+}
+
 func appendString(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
@@ -293,7 +330,7 @@ func parseOpaque(plain []byte, issuer string) (*Access, bool) {
 	r := &opaqueReader{rest: string(plain), ok: true}
 	sameIssuer := r.text() == issuer
 	a := &Access{}
-	for _, s := range [...]*string{&a.ID, &a.GrantID, &a.ClientID, &a.Subject, &a.ACR, &a.KeyThumbprint} {
+	for _, s := range a.opaqueTexts() {
 		*s = r.text()
 	}
 	a.Scopes, a.Audience = r.list(), r.list()

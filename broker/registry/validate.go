@@ -1,0 +1,169 @@
+package registry
+
+import (
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The parts of Validate. bad and oneOf are its own.
+
+type (
+	badFunc   func(field, format string, args ...any)
+	oneOfFunc func(field, value string, allowed []string)
+)
+
+// checkKeys checks what the client is known by other than a secret, and what is encrypted for it.
+func (c *Client) checkKeys(bad badFunc, oneOf oneOfFunc) {
+	if c.JWKS != "" && c.JWKSURI != "" {
+		bad("jwks_uri", "is given beside jwks; one of them is enough (RFC 7591 section 2)")
+	}
+	if c.JWKS != "" {
+		var set struct {
+			Keys []struct {
+				Private string `json:"d"`
+				Secret  string `json:"k"`
+			} `json:"keys"`
+		}
+		switch err := json.Unmarshal([]byte(c.JWKS), &set); {
+		case len(c.JWKS) > maxJWKS:
+			bad("jwks", "it is longer than %d bytes", maxJWKS)
+		case err != nil || len(set.Keys) == 0:
+			bad("jwks", "it is not a JWK Set with keys (RFC 7517 section 5)")
+		}
+		for _, key := range set.Keys {
+			if key.Private != "" || key.Secret != "" {
+				bad("jwks", "it holds a private key or a secret, which nobody but the app may have: make new ones, and register the public part")
+			}
+		}
+	}
+	checkWebURI(bad, "jwks_uri", c.JWKSURI)
+	hasKeys := c.JWKS != "" || c.JWKSURI != ""
+	if slices.Contains(keyMethods, c.AuthMethod) && !hasKeys {
+		bad("jwks", "%s needs the app's keys: jwks or jwks_uri", c.AuthMethod)
+	}
+	switch c.AuthMethod {
+	case AuthSecretJWT:
+		oneOf("token_endpoint_auth_signing_alg", c.AuthSigningAlg, []string{"HS256"})
+	case AuthPrivateKeyJWT:
+		oneOf("token_endpoint_auth_signing_alg", c.AuthSigningAlg, clientAlgs)
+	default:
+		if c.AuthSigningAlg != "" {
+			bad("token_endpoint_auth_signing_alg", "has no meaning without the method %s or %s", AuthPrivateKeyJWT, AuthSecretJWT)
+		}
+	}
+	var names []string
+	for name, value := range map[string]string{
+		"tls_client_auth_subject_dn": c.TLSSubjectDN, "tls_client_auth_san_dns": c.TLSSANDNS, "tls_client_auth_san_uri": c.TLSSANURI,
+		"tls_client_auth_san_ip": c.TLSSANIP, "tls_client_auth_san_email": c.TLSSANEmail,
+	} {
+		if value != "" {
+			names = append(names, name)
+		}
+		if len(value) > maxText {
+			bad(name, "it is longer than %d bytes", maxText)
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case c.AuthMethod == AuthTLS && len(names) != 1:
+		bad("tls_client_auth_subject_dn", "%s needs exactly one of tls_client_auth_subject_dn, _san_dns, _san_uri, _san_ip, _san_email (RFC 8705 section 2.1.2)", AuthTLS)
+	case c.AuthMethod != AuthTLS && len(names) > 0:
+		bad(names[0], "has no meaning without the method %s", AuthTLS)
+	}
+	if _, err := netip.ParseAddr(c.TLSSANIP); c.TLSSANIP != "" && err != nil {
+		bad("tls_client_auth_san_ip", "%q is no IP address", c.TLSSANIP)
+	}
+
+	oneOf("id_token_encrypted_response_alg", c.IDTokenEncAlg, keyEncAlgs)
+	oneOf("id_token_encrypted_response_enc", c.IDTokenEncEnc, contentEncs)
+	switch {
+	case c.IDTokenEncAlg == "" && c.IDTokenEncEnc != "":
+		bad("id_token_encrypted_response_enc", "has no meaning without id_token_encrypted_response_alg")
+	case c.IDTokenEncAlg != "" && !hasKeys:
+		bad("jwks", "encrypted ID tokens need the app's keys: jwks or jwks_uri")
+	}
+	oneOf("subject_type", c.SubjectType, subjectTypes)
+	checkWebURI(bad, "sector_identifier_uri", c.SectorIdentifierURI)
+	if c.Pairwise() && c.SectorIdentifierURI == "" && !oneHost(c.RedirectURIs) {
+		bad("sector_identifier_uri", "is needed: with pairwise subjects and redirect URIs on several hosts, it says which people are the same (OpenID Connect Core section 8.1)")
+	}
+	oneOf("profile", c.Profile, profiles)
+}
+
+// oneHost says whether all URIs have one host, which may be none.
+func oneHost(uris []string) bool {
+	hosts := map[string]bool{}
+	for _, uri := range uris {
+		if u, err := url.Parse(uri); err == nil {
+			hosts[u.Host] = true
+		}
+	}
+	return len(hosts) <= 1
+}
+
+// checkRequests checks what is fixed beforehand about the client's authorization requests.
+func (c *Client) checkRequests(bad badFunc, oneOf oneOfFunc) {
+	oneOf("request_object_signing_alg", c.RequestSigningAlg, clientAlgs)
+	if c.RequireSignedRequest && c.JWKS == "" && c.JWKSURI == "" {
+		bad("jwks", "require_signed_request_object needs the app's keys: jwks or jwks_uri")
+	}
+	if len(c.RequestURIs) > maxURIs {
+		bad("request_uris", "%d are more than %d", len(c.RequestURIs), maxURIs)
+	}
+	for _, uri := range c.RequestURIs {
+		checkWebURI(bad, "request_uris", uri)
+	}
+	if c.DefaultMaxAge != nil && (*c.DefaultMaxAge < 0 || *c.DefaultMaxAge > int64(maxLifetime/time.Second)) {
+		bad("default_max_age", "%d seconds are not between 0 and %d", *c.DefaultMaxAge, int64(maxLifetime/time.Second))
+	}
+	for field, list := range map[string][]string{
+		"default_acr_values": c.DefaultACRValues, "authorization_details_types": c.DetailsTypes, "contacts": c.Contacts,
+	} {
+		if len(list) > maxItems {
+			bad(field, "%d are more than %d", len(list), maxItems)
+		}
+		for _, value := range list {
+			if value == "" || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				bad(field, "%q is empty, longer than %d bytes, or has control characters", value, maxText)
+			}
+		}
+	}
+	checkWebURI(bad, "initiate_login_uri", c.InitiateLoginURI)
+}
+
+// checkLogout checks where the client is told of sign-outs.
+func (c *Client) checkLogout(bad badFunc) {
+	checkWebURI(bad, "backchannel_logout_uri", c.BackchannelLogoutURI)
+	checkWebURI(bad, "frontchannel_logout_uri", c.FrontchannelLogoutURI)
+	// A page of the broker's loads it in a frame: only what is the app's own (OpenID Connect Front-Channel Logout section 2).
+	if c.FrontchannelLogoutURI != "" && !slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return origin(uri) == origin(c.FrontchannelLogoutURI) }) {
+		bad("frontchannel_logout_uri", "its scheme, host and port are those of none of the redirect URIs")
+	}
+}
+
+// checkWebURI checks an address that the broker or a browser of its own accord calls: https, or http on loopback for development.
+func checkWebURI(bad badFunc, field, raw string) {
+	if raw == "" {
+		return
+	}
+	u, err := checkURI(raw)
+	switch {
+	case err != nil:
+		bad(field, "%q: %w", raw, err)
+	case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback(u.Hostname()):
+	default:
+		bad(field, "%q is not https", raw)
+	}
+}
+
+func origin(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
