@@ -38,6 +38,23 @@ func FuzzParseRefreshToken(f *testing.F) {
 	})
 }
 
+func FuzzParseDeviceCode(f *testing.F) {
+	ring := newRing(f)
+	f.Add(ring.DeviceCode(NewID()))
+	f.Add(ring.DeviceCode(NewID() + NewID()))
+	f.Add(ring.Code(NewID()))
+	f.Add("pdc1.")
+	f.Fuzz(func(t *testing.T, s string) {
+		handle, err := ring.ParseDeviceCode(s)
+		if err == nil && ring.DeviceCode(handle) != s {
+			t.Errorf("%q is another spelling of the device code of %q", s, handle)
+		}
+		if err != nil && (err != ErrInvalid || handle != "") {
+			t.Errorf("%q, %v", handle, err)
+		}
+	})
+}
+
 func FuzzOpen(f *testing.F) {
 	ring := newRing(f)
 	f.Add(ring.Seal("p", []byte("value"), nil))

@@ -57,6 +57,7 @@ const (
 const (
 	codeVersion    = "pac1" // Portico authorization code
 	refreshVersion = "prt1" // Portico refresh token
+	deviceVersion  = "pdc1" // Portico device code
 	accessVersion  = "pat1" // Portico access token, opaque
 	digestVersion  = "d1"
 	secretVersion  = "h1"
@@ -79,6 +80,7 @@ type ringEntry struct {
 	id      string
 	codes   *macKey
 	refresh *macKey
+	devices *macKey
 	digests *macKey
 	secrets *macKey
 	seal    cipher.AEAD
@@ -147,6 +149,7 @@ func newRingEntry(secret []byte) (*ringEntry, error) {
 		id:      base64.RawURLEncoding.EncodeToString(subkey("key-id", keyIDBytes)),
 		codes:   mac("code"),
 		refresh: mac("refresh"),
+		devices: mac("device-code"),
 		digests: mac("digest"),
 		secrets: mac("client-secret"),
 		seal:    aead("seal"),
@@ -264,6 +267,28 @@ func (k *Keyring) ParseRefreshToken(s string) (grantID string, generation int64,
 		return "", 0, ErrInvalid
 	}
 	return grantID, generation, nil
+}
+
+// DeviceCode makes the device code of a device authorization: `pdc1 . key id . handle . MAC`. A forged one is refused without a
+// read (RFC 8628 section 5.2). The handle is 1 to 64 characters of the base64url alphabet; ParseDeviceCode refuses the
+// code of any other.
+func (k *Keyring) DeviceCode(handle string) string {
+	e := k.entries[0]
+	s := e.devices.get()
+	defer e.devices.put(s)
+	s.scratch = appendHead(s.scratch, deviceVersion, e.id)
+	s.scratch = append(s.scratch, handle...)
+	return s.finish()
+}
+
+// ParseDeviceCode returns the handle of a device code that DeviceCode made under any secret of the ring, and ErrInvalid
+// for every other string. It does no IO.
+func (k *Keyring) ParseDeviceCode(s string) (handle string, err error) {
+	body, ok := k.checkMAC(s, deviceVersion, func(e *ringEntry) *macKey { return e.devices })
+	if !ok || !validID(body) {
+		return "", ErrInvalid
+	}
+	return body, nil
 }
 
 // parseGeneration reads a decimal number from 0 to 2^63-1 in its one spelling: no sign, no

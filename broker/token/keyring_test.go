@@ -115,7 +115,7 @@ func TestRefreshTokenComesBackAsGrantAndGeneration(t *testing.T) {
 
 // Each byte is authenticated, and there is one spelling: a token that is recorded as used
 // must not be usable under another one.
-func TestNoOtherStringPassesForCodeOrRefreshToken(t *testing.T) {
+func TestNoOtherStringPassesForCodeRefreshTokenOrDeviceCode(t *testing.T) {
 	ring := newRing(t)
 	id := NewID()
 	forgeries(ring.Code(id), func(forged string) {
@@ -128,9 +128,17 @@ func TestNoOtherStringPassesForCodeOrRefreshToken(t *testing.T) {
 			t.Errorf("ParseRefreshToken(%q) = %q, %d, %v", forged, got, n, err)
 		}
 	})
+	forgeries(ring.DeviceCode(id), func(forged string) {
+		if got, err := ring.ParseDeviceCode(forged); err != ErrInvalid || got != "" {
+			t.Errorf("ParseDeviceCode(%q) = %q, %v", forged, got, err)
+		}
+	})
 	for _, s := range []string{"", ".", "...", "....", strings.Repeat(".", 80), strings.Repeat("a", 1<<20)} {
 		if _, err := ring.ParseCode(s); err != ErrInvalid {
 			t.Errorf("ParseCode: %v", err)
+		}
+		if _, err := ring.ParseDeviceCode(s); err != ErrInvalid {
+			t.Errorf("ParseDeviceCode: %v", err)
 		}
 		if _, _, err := ring.ParseRefreshToken(s); err != ErrInvalid {
 			t.Errorf("ParseRefreshToken: %v", err)
@@ -148,6 +156,9 @@ func TestStrangeIDsAndNumbersAreRefusedEvenWithARightMAC(t *testing.T) {
 		}
 		if _, _, err := ring.ParseRefreshToken(ring.RefreshToken(id, 1)); err != ErrInvalid {
 			t.Errorf("refresh token of %q: %v", id, err)
+		}
+		if _, err := ring.ParseDeviceCode(ring.DeviceCode(id)); err != ErrInvalid {
+			t.Errorf("device code of %q: %v", id, err)
 		}
 	}
 	if _, _, err := ring.ParseRefreshToken(ring.RefreshToken("abc", -1)); err != ErrInvalid {
@@ -171,6 +182,12 @@ func TestPurposesAreKeptApart(t *testing.T) {
 	}
 	if _, _, err := ring.ParseRefreshToken(refreshVersion + strings.TrimPrefix(code, codeVersion)); err != ErrInvalid {
 		t.Error("a code passes for a refresh token")
+	}
+	if _, err := ring.ParseCode(codeVersion + strings.TrimPrefix(ring.DeviceCode(id), deviceVersion)); err != ErrInvalid {
+		t.Error("a device code passes for a code")
+	}
+	if _, err := ring.ParseDeviceCode(deviceVersion + strings.TrimPrefix(code, codeVersion)); err != ErrInvalid {
+		t.Error("a code passes for a device code")
 	}
 	if ring.DigestMatches("", secretVersionAsDigest(ring.HashSecret("v")), "v") {
 		t.Error("a secret's hash passes for a digest")
@@ -209,6 +226,10 @@ func TestRotatedRing(t *testing.T) {
 		"refresh": func(made, checks *Keyring) bool {
 			got, n, err := checks.ParseRefreshToken(made.RefreshToken(id, 5))
 			return err == nil && got == id && n == 5
+		},
+		"device": func(made, checks *Keyring) bool {
+			got, err := checks.ParseDeviceCode(made.DeviceCode(id))
+			return err == nil && got == id
 		},
 		"digest": func(made, checks *Keyring) bool {
 			return checks.DigestMatches("p", made.Digest("p", "v"), "v")
