@@ -38,7 +38,7 @@ type Pages struct {
 	brand  brandView
 	assets *assets
 
-	chooser, consent, link, error, signOut, signedOut, formPost, home *template.Template
+	chooser, consent, link, error, signOut, signedOut, formPost, home, device, deviceConfirm, deviceDone *template.Template
 }
 
 // brandView is a brand as the layout takes it. Its URLs have been checked.
@@ -89,6 +89,7 @@ func New(o Options) (*Pages, error) {
 		"linkURL":  linkURL,
 		"host":     webHost,
 		"initial":  initial,
+		"ago":      ago,
 	}).ParseFS(htmlFiles, "html/layout.html", "html/parts.html", "html/icons.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
@@ -96,6 +97,7 @@ func New(o Options) (*Pages, error) {
 	for name, page := range map[string]**template.Template{
 		"chooser": &p.chooser, "consent": &p.consent, "link": &p.link, "error": &p.error, "sign_out": &p.signOut,
 		"signed_out": &p.signedOut, "form_post": &p.formPost, "home": &p.home,
+		"device": &p.device, "device_confirm": &p.deviceConfirm, "device_done": &p.deviceDone,
 	} {
 		t, err := shared.Clone()
 		if err == nil {
@@ -142,23 +144,49 @@ const offlineScope = "offline_access"
 // Consent asks whether an app may have what it asked for. The scope offline_access is told last, whether it is among the
 // scopes or OfflineAccess alone says so.
 func (p *Pages) Consent(w io.Writer, page ConsentPage) error {
-	scopes := make([]ScopeView, 0, len(page.Scopes)+1)
+	page.Scopes = offlineLast(page.Scopes, page.OfflineAccess)
+	return p.render(w, p.consent, "Allow "+page.App.Name+"?", page)
+}
+
+// offlineLast is scopes with offline_access at the end, if it is among them or added.
+func offlineLast(all []ScopeView, added bool) []ScopeView {
+	scopes := make([]ScopeView, 0, len(all)+1)
 	offline := ScopeView{Name: offlineScope}
-	for _, scope := range page.Scopes {
+	for _, scope := range all {
 		if scope.Name == offlineScope {
-			offline, page.OfflineAccess = scope, true
+			offline, added = scope, true
 			continue
 		}
 		scopes = append(scopes, scope)
 	}
-	if page.OfflineAccess {
-		if offline.Sentence == "" {
-			offline.Sentence = "Keep this access while you are away"
-		}
-		scopes = append(scopes, offline)
+	if !added {
+		return scopes
 	}
-	page.Scopes = scopes
-	return p.render(w, p.consent, "Allow "+page.App.Name+"?", page)
+	if offline.Sentence == "" {
+		offline.Sentence = "Keep this access while you are away"
+	}
+	return append(scopes, offline)
+}
+
+// Device asks for the code that a device shows (RFC 8628 section 3.3).
+func (p *Pages) Device(w io.Writer, page DevicePage) error {
+	return p.render(w, p.device, "Connect a device", page)
+}
+
+// DeviceConfirm asks whether an app on a device may have what it asked for. It tells what a person needs to notice that somebody
+// else is at the other end (RFC 8628 section 5.4).
+func (p *Pages) DeviceConfirm(w io.Writer, page DeviceConfirmPage) error {
+	page.Scopes = offlineLast(page.Scopes, false)
+	return p.render(w, p.deviceConfirm, "Connect "+page.App.Name+"?", page)
+}
+
+// DeviceDone says what came of it.
+func (p *Pages) DeviceDone(w io.Writer, page DeviceDonePage) error {
+	title := "Nothing was connected"
+	if page.Outcome == DeviceConnected {
+		title = "You are connected"
+	}
+	return p.render(w, p.deviceDone, title, page)
 }
 
 // Link asks a person to prove that an account with their email is theirs.

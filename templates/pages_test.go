@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 )
@@ -83,6 +84,21 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 	render("form_post", func(b *bytes.Buffer) error {
 		return p.FormPost(b, FormPostPage{App: app, Action: "https://app.example/cb", Fields: []Field{{Name: "code", Value: "abc"}, {Name: "state", Value: name}}})
 	})
+	render("device", func(b *bytes.Buffer) error {
+		return p.Device(b, DevicePage{Action: "/device", UserCode: name, Notice: name})
+	})
+	render("device confirm", func(b *bytes.Buffer) error {
+		return p.DeviceConfirm(b, DeviceConfirmPage{
+			App: app, UserCode: name, Action: "/signin/f/consent", SwitchAction: "/signin/f/switch", Account: account,
+			Scopes:  []ScopeView{{Name: "offline_access", Sentence: "Keep this access"}, {Name: "openid", Sentence: name}, {Name: name}},
+			Address: name, Age: 5 * time.Minute, UserAgent: name,
+		})
+	})
+	for _, outcome := range []DeviceOutcome{DeviceConnected, DeviceDenied, ""} {
+		render("device done: "+string(outcome), func(b *bytes.Buffer) error {
+			return p.DeviceDone(b, DeviceDonePage{App: app, Outcome: outcome, AgainURL: link})
+		})
+	}
 	render("home", func(b *bytes.Buffer) error {
 		return p.Home(b, HomePage{Issuer: name, Links: []HomeLink{{Text: name, URL: link, Sentence: name}}})
 	})
@@ -101,6 +117,8 @@ func TestTheFirstButtonOfTheFirstFormIsTheMainWayOn(t *testing.T) {
 		"link, nothing to prove with": {"/signin/f/separate", "", "", "Continue separately"},
 		"error":                       {"/signin/f/return", "", "", "Return to Ann"},
 		"sign out":                    {"/logout", "", "", "Sign out"},
+		"device":                      {"/device", "", "", "Continue"},
+		"device confirm":              {"/signin/f/consent", "decision", "allow", "Allow"},
 		"form_post":                   {"https://app.example/cb", "", "", "Continue to Ann"},
 	} {
 		form := first(parse(t, pages[kind]), "form")
@@ -125,6 +143,8 @@ func TestTheSecondFormIsTheOtherWay(t *testing.T) {
 		"consent": {"/signin/f/switch", "Use another account"},
 		"link":    {"/signin/f/separate", "Continue separately"},
 		"error":   {"/signin/f/again", "Try again another way"},
+
+		"device confirm": {"/signin/f/switch", "Use another account"},
 	} {
 		forms := all(parse(t, pages[kind]), "form")
 		if len(forms) != 2 {
@@ -139,11 +159,14 @@ func TestTheSecondFormIsTheOtherWay(t *testing.T) {
 
 func TestConsentOffersAllowThenDeny(t *testing.T) {
 	var values []string
-	for _, b := range all(first(parse(t, everyPage(t, "Ann", "")["consent"]), "form"), "button") {
-		values = append(values, attr(b, "name")+"="+attr(b, "value"))
-	}
-	if got := strings.Join(values, " "); got != "decision=allow decision=deny" {
-		t.Errorf("the buttons are %s", got)
+	for _, kind := range []string{"consent", "device confirm"} {
+		values = nil
+		for _, b := range all(first(parse(t, everyPage(t, "Ann", "")[kind]), "form"), "button") {
+			values = append(values, attr(b, "name")+"="+attr(b, "value"))
+		}
+		if got := strings.Join(values, " "); got != "decision=allow decision=deny" {
+			t.Errorf("the buttons of %s are %s", kind, got)
+		}
 	}
 }
 
@@ -272,7 +295,7 @@ func TestTheAppsHostIsShown(t *testing.T) {
 			t.Errorf("the host of %q is shown as %q, want %q", website, got, want)
 		}
 	}
-	for _, kind := range []string{"chooser", "consent"} {
+	for _, kind := range []string{"chooser", "consent", "device confirm"} {
 		if !strings.Contains(words(parse(t, everyPage(t, "Ann", "https://notes.acme.example/x")[kind])), "notes.acme.example") {
 			t.Errorf("%s does not show the app's host", kind)
 		}
@@ -333,6 +356,31 @@ func TestOfflineAccessIsToldOnceAndLast(t *testing.T) {
 		items := all(parse(t, b.String()), "li")
 		if len(items) != 2 || words(items[0]) != "Know who you are" || words(items[1]) != "Keep this access while you are away" {
 			t.Errorf("%s: %s", name, b.String())
+		}
+	}
+}
+
+// What a person needs to notice that somebody else is at the other end: the code to compare, where the request came from, and that
+// nobody sends codes (RFC 8628 section 5.4).
+func TestTheDevicesConfirmationTellsWhatGivesAPhisherAway(t *testing.T) {
+	p := newPages(t)
+	for same, want := range map[bool]string{true: "the network that you are on now", false: "another network than you are on now"} {
+		var b bytes.Buffer
+		if err := p.DeviceConfirm(&b, DeviceConfirmPage{
+			App: App{Name: "Acme TV"}, UserCode: "WDJB-MJHT", Action: "/a", Address: "192.0.2.1", SameNetwork: same, Age: 130 * time.Second, UserAgent: "AcmeTV/3.2",
+		}); err != nil {
+			t.Fatal(err)
+		}
+		text := words(first(parse(t, b.String()), "main"))
+		for _, part := range []string{"Acme TV", "WDJB-MJHT", "192.0.2.1, " + want, "2 minutes ago", "AcmeTV/3.2", "a device in front of you", "Nobody from us will ever send you a code"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%q is not said in: %s", part, text)
+			}
+		}
+	}
+	for d, want := range map[time.Duration]string{-time.Second: "less than a minute ago", 59 * time.Second: "less than a minute ago", 119 * time.Second: "a minute ago", 2 * time.Minute: "2 minutes ago"} {
+		if got := ago(d); got != want {
+			t.Errorf("%s is said as %q", d, got)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package templates
 
+import "time"
+
 // App is a client as a person sees it. Its parts are the client's own words: a website that is no http or https URL, or a
 // logo that is no https URL, is left out.
 type App struct {
@@ -30,6 +32,7 @@ type ChooserPage struct {
 	App          App
 	ChooseAction string
 	CancelAction string
+	OnDevice     bool // the app is on another device: there is no way back to it from here
 	Connectors   []Button
 	// SignedInAs, if set, is who is signed in already: the first button goes on as them (continue=session).
 	SignedInAs string
@@ -55,6 +58,46 @@ type ScopeView struct {
 	Name     string
 	Sentence string // Name is shown where there is none
 	New      bool   // asked for in addition to what was allowed before
+}
+
+// DevicePage asks for the code that a device shows. Its one form posts user_code to Action.
+type DevicePage struct {
+	Action   string
+	UserCode string // filled in, for the person to compare
+	Notice   string // what was wrong with the last code, if anything
+}
+
+// DeviceConfirmPage asks whether an app on a device may have what it asked for. Its first form posts to Action with decision=allow
+// or decision=deny; its second, if SwitchAction is set, goes back to the chooser.
+type DeviceConfirmPage struct {
+	App          App
+	UserCode     string // as the device shows it
+	Action       string
+	SwitchAction string
+	Account      AccountView
+	Scopes       []ScopeView
+
+	// Where the device's request came from. Address and UserAgent may be empty.
+	Address     string
+	SameNetwork bool          // Address is that of this browser
+	Age         time.Duration // of the request
+	UserAgent   string
+}
+
+// DeviceOutcome is what came of a device's request.
+type DeviceOutcome string
+
+// The outcomes. With any other, nobody has answered.
+const (
+	DeviceConnected DeviceOutcome = "connected"
+	DeviceDenied    DeviceOutcome = "denied"
+)
+
+// DeviceDonePage says what came of a device's request.
+type DeviceDonePage struct {
+	App      App
+	Outcome  DeviceOutcome
+	AgainURL string // where the code can be entered again, if nobody has answered; http, https or a path, anything else is left out
 }
 
 // LinkPage says that an account with the new identity's email exists, and asks the person to prove that it is theirs. Its first

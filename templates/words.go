@@ -1,7 +1,9 @@
 package templates
 
 import (
+	"fmt"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -39,4 +41,16 @@ func initial(names ...string) string {
 		}
 	}
 	return ""
+}
+
+// ago is a time that has passed, as people say it, to the minute.
+func ago(d time.Duration) string {
+	switch minutes := int(d / time.Minute); {
+	case minutes < 1:
+		return "less than a minute ago"
+	case minutes == 1:
+		return "a minute ago"
+	default:
+		return fmt.Sprintf("%d minutes ago", minutes)
+	}
 }
