@@ -1,57 +1,105 @@
 package oauth
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/portico-id/portico/broker/registry"
 )
 
-// Client authentication (RFC 6749 section 2.3). Every endpoint that a client calls itself starts here.
+// Client authentication (RFC 6749 section 2.3). Every endpoint that a client calls itself starts here: what the request
+// shows is read, the client it names is found, the method is the one that the client is registered for, and the method's own function
+// says whether what was shown is good. The methods are in one table, from which the metadata are made too.
 
-// credentials are what a request says about who sends it.
+// credentials are what a request shows of who sends it, unchecked.
 type credentials struct {
-	id, secret string
-	method     string // registry.AuthBasic, AuthPost or AuthNone
+	id     string
+	method string // as registry.AuthBasic …; "" if there is an id alone: the registration says whether that is none, or a certificate
+	secret string // AuthBasic, AuthPost
+
+	assertion string // AuthSecretJWT, AuthPrivateKeyJWT
 }
 
-// errBadClient is the one answer to every failed authentication: which part was wrong is for the log.
-func badClient(cause string) *Error {
-	return &Error{
-		Code:        codeInvalidClient,
-		Description: "client authentication failed: unknown client, wrong secret, or a method that this client is not registered for",
-		Status:      http.StatusUnauthorized,
-		Cause:       errors.New(cause),
+// authMethod checks credentials of one method for the client that they name. An *Error is the answer; any other error is a cause for
+// the log, and the answer is that of badClient.
+type authMethod func(r *http.Request, client *registry.Client, c credentials) error
+
+// authMethods are those that are on, by their names in registrations.
+func (s *Server) authMethods() map[string]authMethod {
+	return map[string]authMethod{
+		registry.AuthBasic:         s.bySecret,
+		registry.AuthPost:          s.bySecret,
+		registry.AuthSecretJWT:     s.bySecretJWT,
+		registry.AuthPrivateKeyJWT: s.byPrivateKeyJWT,
+		// A public client is who it says it is, as far as a token or code of its own bears it out.
+		registry.AuthNone: func(*http.Request, *registry.Client, credentials) error { return nil },
 	}
+}
+
+// authMethodNames are the methods that are on, for the metadata; those but "none" for endpoints that a public client may not call.
+func (s *Server) authMethodNames(public bool) []string {
+	var names []string
+	for name := range s.authenticators {
+		if public || name != registry.AuthNone {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// badClient is the one answer to every failed authentication: which part was wrong is for the log.
+func badClient(cause string) *Error { return badClientBecause(errors.New(cause)) }
+
+func badClientBecause(cause error) *Error {
+	return invalidClient("client authentication failed: unknown client, wrong secret, key or certificate, or a method that this client is not registered for").because(cause)
+}
+
+// invalidClient refuses a client in other words: for what it can only know if it is who it says it is, or what says nothing of any client.
+func invalidClient(format string, args ...any) *Error {
+	e := refuse(codeInvalidClient, format, args...)
+	e.Status = http.StatusUnauthorized
+	return e
 }
 
 // readCredentials finds the one way in which the request authenticates. RFC 6749 section 2.3: more than one is refused.
+// A certificate does not count: connections have one for whatever they are used for, and tokens are bound to it with any method
+// (RFC 8705 section 3).
 func readCredentials(r *http.Request, p params) (credentials, *Error) {
-	id, secret := p.get("client_id"), p.get("client_secret")
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		if id == "" {
-			return credentials{}, badClient("no credentials in the request")
+	header, id, secret, assertion := r.Header.Get("Authorization"), p.get("client_id"), p.get("client_secret"), p.get("client_assertion")
+	shown := 0
+	for _, s := range []string{header, secret, assertion} {
+		if s != "" {
+			shown++
 		}
-		if secret == "" {
-			return credentials{id: id, method: registry.AuthNone}, nil
+	}
+	switch {
+	case shown > 1:
+		return credentials{}, refuse(codeInvalidRequest, "the client authenticates twice: use one of the Authorization header, client_secret and client_assertion (RFC 6749 section 2.3)")
+	case assertion == "" && p.get("client_assertion_type") != "":
+		return credentials{}, refuse(codeInvalidRequest, "client_assertion_type is there without client_assertion")
+	case assertion != "":
+		return readAssertion(id, p.get("client_assertion_type"), assertion)
+	case header != "":
+		basicID, basicSecret, ok := basicAuth(header)
+		if !ok {
+			return credentials{}, badClient("the Authorization header is not HTTP Basic with form-encoded id and secret")
 		}
+		if id != "" && id != basicID {
+			return credentials{}, refuse(codeInvalidRequest, "client_id and the Authorization header name different clients")
+		}
+		return credentials{id: basicID, secret: basicSecret, method: registry.AuthBasic}, nil
+	case id == "":
+		return credentials{}, badClient("no credentials in the request")
+	case secret != "":
 		return credentials{id: id, secret: secret, method: registry.AuthPost}, nil
 	}
-	if secret != "" {
-		return credentials{}, refuse(codeInvalidRequest, "the client authenticates twice: use the Authorization header or client_secret, not both")
-	}
-	basicID, basicSecret, ok := basicAuth(header)
-	if !ok {
-		return credentials{}, badClient("the Authorization header is not HTTP Basic with form-encoded id and secret")
-	}
-	if id != "" && id != basicID {
-		return credentials{}, refuse(codeInvalidRequest, "client_id and the Authorization header name different clients")
-	}
-	return credentials{id: basicID, secret: basicSecret, method: registry.AuthBasic}, nil
+	return credentials{id: id}, nil
 }
 
 // basicAuth reads HTTP Basic as RFC 6749 section 2.3.1 wants it: both halves form-encoded before they are joined.
@@ -77,14 +125,42 @@ func basicAuth(header string) (id, secret string, ok bool) {
 	return id, secret, id != ""
 }
 
-// authenticate identifies the client that sends the request. A public client is who it says it is, as far
-// as a token or code of its own bears it out.
+// authenticate identifies the client that sends the request.
 func (s *Server) authenticate(r *http.Request, p params) (*registry.Client, *Error) {
 	c, refusal := readCredentials(r, p)
 	if refusal != nil {
 		return nil, refusal
 	}
-	client, err := s.clients.Get(r.Context(), c.id)
+	client, refusal := s.knownClient(r.Context(), c.id)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if c.method == "" {
+		c.method = registry.AuthNone
+		if client.AuthMethod == registry.AuthTLS || client.AuthMethod == registry.AuthSelfSignedTLS {
+			c.method = client.AuthMethod
+		}
+	}
+	check, on := s.authenticators[c.method]
+	switch {
+	case !client.AllowsAuth(c.method):
+		return nil, badClient("the client is not registered for " + c.method)
+	case !on:
+		return nil, badClient(c.method + " is not switched on (mtls)")
+	}
+	if err := check(r, client, c); err != nil {
+		var refusal *Error
+		if errors.As(err, &refusal) {
+			return nil, refusal
+		}
+		return nil, badClientBecause(err)
+	}
+	return client, nil
+}
+
+// knownClient reads the client that a request names.
+func (s *Server) knownClient(ctx context.Context, id string) (*registry.Client, *Error) {
+	client, err := s.clients.Get(ctx, id)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		return nil, badClient("no such client")
@@ -92,10 +168,6 @@ func (s *Server) authenticate(r *http.Request, p params) (*registry.Client, *Err
 		return nil, internal(err)
 	case client.Disabled:
 		return nil, badClient("the client is disabled")
-	case !client.AllowsAuth(c.method):
-		return nil, badClient("the client is not registered for " + c.method)
-	case c.method != registry.AuthNone && !client.CheckSecret(s.ring, c.secret, s.now()):
-		return nil, badClient("wrong secret")
 	}
 	return client, nil
 }
@@ -107,4 +179,14 @@ func (s *Server) authenticateConfidential(r *http.Request, p params) (*registry.
 		return nil, badClient("a public client cannot authenticate")
 	}
 	return client, refusal
+}
+
+var errWrongSecret = errors.New("wrong secret")
+
+// bySecret checks a secret that was sent as it is: client_secret_basic and client_secret_post (RFC 6749 section 2.3.1).
+func (s *Server) bySecret(_ *http.Request, client *registry.Client, c credentials) error {
+	if !client.CheckSecret(s.ring, c.secret, s.now()) {
+		return errWrongSecret
+	}
+	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/keyset"
 )
 
 // metadata is OpenID Connect Discovery section 3 and RFC 8414 section 2. Every line is something that works; what is
@@ -30,8 +30,11 @@ type metadata struct {
 	Subjects                []string `json:"subject_types_supported"`
 	IDTokenAlgs             []string `json:"id_token_signing_alg_values_supported"`
 	TokenAuth               []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs           []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	RevocationAuth          []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAuthAlgs      []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionAuth       []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAuthAlgs   []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	CodeChallengeMethods    []string `json:"code_challenge_methods_supported"`
 	Prompts                 []string `json:"prompt_values_supported"`
 	ACRValues               []string `json:"acr_values_supported"`
@@ -55,8 +58,8 @@ func (s *Server) metadata() metadata {
 		grants = append(grants, name)
 	}
 	slices.Sort(grants)
-	confidential := []string{registry.AuthBasic, registry.AuthPost}
-	everyone := append(slices.Clone(confidential), registry.AuthNone)
+	everyone := s.authMethodNames(true)
+	algs := append(keyset.Algorithms(), algHS256)
 	return metadata{
 		Issuer:                  s.issuer,
 		AuthorizationEndpoint:   s.issuer + PathAuthorize,
@@ -73,8 +76,11 @@ func (s *Server) metadata() metadata {
 		Subjects:                []string{"public"},
 		IDTokenAlgs:             s.signingAlgs,
 		TokenAuth:               everyone,
+		TokenAuthAlgs:           algs,
 		RevocationAuth:          everyone,
-		IntrospectionAuth:       confidential,
+		RevocationAuthAlgs:      algs,
+		IntrospectionAuth:       s.authMethodNames(false),
+		IntrospectionAuthAlgs:   algs,
 		CodeChallengeMethods:    []string{"S256"},
 		Prompts:                 prompts,
 		ACRValues:               []string{ACRFederated},

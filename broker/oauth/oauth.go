@@ -5,7 +5,7 @@
 // between is broker/signin's: this package hands it a flow to move along (Options.Proceed) and is handed it back
 // to end (Server.Respond). It may not render pages, and never imports signin.
 //
-// The files follow a request: authorize.go (begin and judge), respond.go (end), clientauth.go, token.go,
+// The files follow a request: authorize.go (begin and judge), respond.go (end), clientauth*.go, token.go,
 // grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, metadata.go. What the client is told of an error is in error.go.
 package oauth
 
@@ -22,6 +22,7 @@ import (
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/token"
@@ -122,6 +123,7 @@ type Server struct {
 	accessTokenFormat token.Format
 	lifetimes         Lifetimes
 	redeemers         map[string]grantType
+	authenticators    map[string]authMethod
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -129,8 +131,9 @@ type Server struct {
 	grants   *grant.Grants
 	replay   *replay.Guard
 	fetch    *fetch.Client
+	keySets  *keyset.Keys // of clients and trusted issuers
 	ring     *token.Keyring
-	keys     *token.Keys
+	keys     *token.Keys // our own
 	access   *token.AccessTokens
 	idTokens *token.IDTokens
 	audit    *audit.Recorder
@@ -158,6 +161,7 @@ func New(o Options) *Server {
 		grants:            o.Grants,
 		replay:            o.Replay,
 		fetch:             o.Fetch,
+		keySets:           keyset.New(o.Fetch, o.Now),
 		ring:              o.Ring,
 		keys:              o.Keys,
 		access:            token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
@@ -171,6 +175,7 @@ func New(o Options) *Server {
 		formPost:          o.FormPost,
 	}
 	s.redeemers = s.grantTypes(o.GrantTypes)
+	s.authenticators = s.authMethods()
 	return s
 }
 

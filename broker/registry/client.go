@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/portico-id/portico/broker/keyset"
 )
 
 // The grant types that a client can be registered for.
@@ -210,6 +212,9 @@ func (c *Client) AllowsAuth(method string) bool {
 func (c *Client) UsesSecret() bool {
 	return !c.IsPublic && (c.AuthMethod == "" || slices.Contains(secretMethods, c.AuthMethod))
 }
+
+// Keys are where the client's public keys are.
+func (c *Client) Keys() keyset.Source { return keyset.Source{JWKS: c.JWKS, URI: c.JWKSURI} }
 
 // Pairwise says whether the client sees people by a sub of its sector's own.
 func (c *Client) Pairwise() bool { return c.SubjectType == SubjectPairwise }

@@ -1,12 +1,13 @@
 package registry
 
 import (
-	"encoding/json"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/portico-id/portico/broker/keyset"
 )
 
 // The parts of Validate. bad and oneOf are its own.
@@ -21,23 +22,11 @@ func (c *Client) checkKeys(bad badFunc, oneOf oneOfFunc) {
 	if c.JWKS != "" && c.JWKSURI != "" {
 		bad("jwks_uri", "is given beside jwks; one of them is enough (RFC 7591 section 2)")
 	}
-	if c.JWKS != "" {
-		var set struct {
-			Keys []struct {
-				Private string `json:"d"`
-				Secret  string `json:"k"`
-			} `json:"keys"`
-		}
-		switch err := json.Unmarshal([]byte(c.JWKS), &set); {
-		case len(c.JWKS) > maxJWKS:
-			bad("jwks", "it is longer than %d bytes", maxJWKS)
-		case err != nil || len(set.Keys) == 0:
-			bad("jwks", "it is not a JWK Set with keys (RFC 7517 section 5)")
-		}
-		for _, key := range set.Keys {
-			if key.Private != "" || key.Secret != "" {
-				bad("jwks", "it holds a private key or a secret, which nobody but the app may have: make new ones, and register the public part")
-			}
+	if len(c.JWKS) > maxJWKS {
+		bad("jwks", "it is longer than %d bytes", maxJWKS)
+	} else if c.JWKS != "" {
+		if err := keyset.Check(c.JWKS); err != nil {
+			bad("jwks", "%w", err)
 		}
 	}
 	checkWebURI(bad, "jwks_uri", c.JWKSURI)
@@ -73,6 +62,11 @@ func (c *Client) checkKeys(bad badFunc, oneOf oneOfFunc) {
 		bad("tls_client_auth_subject_dn", "%s needs exactly one of tls_client_auth_subject_dn, _san_dns, _san_uri, _san_ip, _san_email (RFC 8705 section 2.1.2)", AuthTLS)
 	case c.AuthMethod != AuthTLS && len(names) > 0:
 		bad(names[0], "has no meaning without the method %s", AuthTLS)
+	}
+	if c.TLSSubjectDN != "" {
+		if _, err := parseDN(c.TLSSubjectDN); err != nil {
+			bad("tls_client_auth_subject_dn", "%q is not a name as RFC 4514 writes it: %w", c.TLSSubjectDN, err)
+		}
 	}
 	if _, err := netip.ParseAddr(c.TLSSANIP); c.TLSSANIP != "" && err != nil {
 		bad("tls_client_auth_san_ip", "%q is no IP address", c.TLSSANIP)
