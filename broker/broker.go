@@ -141,6 +141,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Connectors:        names,
 		GrantTypes:        cfg.GrantTypes,
 		Scopes:            scopes,
+		APIs:              b.APIs,
 		SigningAlgs:       b.keys.Algorithms(),
 		AccessTokenFormat: token.Format(cfg.Tokens.AccessTokenFormat),
 		Lifetimes: oauth.Lifetimes{
@@ -168,7 +169,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		},
 	})
 	people = signin.New(signin.Options{
-		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, ACR: oauth.ACRFederated,
+		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
 		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
 		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions,
 		Ring: b.Ring, IDTokens: token.NewIDTokens(b.keys, cfg.Issuer), Pages: pages,

@@ -3,8 +3,11 @@ package broker
 import (
 	"cmp"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/signin"
 	"github.com/portico-id/portico/config"
@@ -56,6 +59,7 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 				RequestSigningAlg:         c.RequestObjectSigningAlg,
 				RequestURIs:               c.RequestURIs,
 				DetailsTypes:              c.AuthorizationDetailsTypes,
+				ResourceServerOf:          c.ResourceServerOf,
 				DefaultMaxAge:             maxAge,
 				RequireAuthTime:           c.RequireAuthTime,
 				DefaultACRValues:          c.DefaultACRValues,
@@ -78,6 +82,30 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 	return clients
 }
 
+// openAPIs are the configuration's apis as the registry takes them.
+func openAPIs(cfg *config.Config) (*registry.APIs, error) {
+	apis := make([]registry.API, len(cfg.APIs))
+	for i, a := range cfg.APIs {
+		apis[i] = registry.API{
+			Identifier: a.Identifier, Name: a.Name,
+			AccessTokenFormat: a.AccessTokenFormat, AccessTokenAlg: a.AccessTokenSigningAlg,
+			AccessTokenTTL: int64(a.AccessTokenLifetime.Std() / time.Second),
+		}
+		for _, scope := range a.Scopes {
+			apis[i].Scopes = append(apis[i].Scopes, registry.Scope{Name: scope.Name, Sentence: scope.Sentence})
+		}
+		for _, kind := range a.AuthorizationDetailsTypes {
+			details := registry.DetailsType{Type: kind.Type, Sentence: kind.Sentence}
+			for _, field := range kind.Fields {
+				details.Fields = append(details.Fields, registry.DetailsField{Name: field.Name, Required: field.Required, Values: field.Values})
+			}
+			apis[i].DetailsTypes = append(apis[i].DetailsTypes, details)
+		}
+	}
+	reserved := registry.Reserved{Issuer: cfg.Issuer, Scopes: slices.Collect(maps.Keys(oauth.Scopes()))}
+	return registry.NewAPIs(reserved, apis...)
+}
+
 // Check says what a broker made of the configuration would refuse, beyond what the configuration's own checks see. It
 // opens nothing and reaches nobody.
 func Check(cfg *config.Config) error {
@@ -87,7 +115,8 @@ func Check(cfg *config.Config) error {
 			problems = append(problems, err)
 		}
 	}
-	return errors.Join(append(problems, registry.CheckStatic(staticClients(cfg)...))...)
+	_, err := openAPIs(cfg)
+	return errors.Join(append(problems, err, registry.CheckStatic(staticClients(cfg)...))...)
 }
 
 // The broker's registration at the simulated providers, which guards nothing.

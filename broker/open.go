@@ -29,6 +29,7 @@ type Data struct {
 	Backend  store.Backend
 	Ring     *token.Keyring
 	Clients  *registry.Clients
+	APIs     *registry.APIs
 	Accounts *identity.Accounts
 	Audit    *audit.Recorder
 
@@ -58,6 +59,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 	d.Clients = registry.New(d.Backend, registry.Options{
 		Hasher: ring, Now: o.Now, NewID: token.NewID, NewSecret: token.NewSecret, Audit: d.Audit,
 	})
+	if d.APIs, err = openAPIs(cfg); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	if err := d.Clients.Static(staticClients(cfg)...); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

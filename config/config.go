@@ -26,6 +26,7 @@ type Config struct {
 	Linking     Linking     `yaml:"linking"`
 	Connectors  []Connector `yaml:"connectors"` // in the order of the sign-in page
 	Clients     []Client    `yaml:"clients,omitempty"`
+	APIs        []API       `yaml:"apis,omitempty"`
 	// GrantTypes are those that are on. A client needs to be registered for each that it uses, all the same.
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`
@@ -167,6 +168,7 @@ type Client struct {
 	RequestObjectSigningAlg            string   `yaml:"request_object_signing_alg,omitempty"`
 	RequestURIs                        []string `yaml:"request_uris,omitempty"`
 	AuthorizationDetailsTypes          []string `yaml:"authorization_details_types,omitempty"` // RFC 9396 section 10
+	ResourceServerOf                   []string `yaml:"resource_server_of,omitempty"`          // identifiers of apis whose tokens it may introspect
 	DefaultMaxAge                      Duration `yaml:"default_max_age,omitempty"`             // 0: none
 	RequireAuthTime                    bool     `yaml:"require_auth_time,omitempty"`
 	DefaultACRValues                   []string `yaml:"default_acr_values,omitempty"`

@@ -79,10 +79,11 @@ func (c *Config) complete() {
 // complete fills in what a registration may leave out. offline_access is not among the scopes: that an app acts while the
 // person is away is said, not assumed.
 func (c *Client) complete() {
-	if len(c.Scopes) == 0 {
+	app := len(c.GrantTypes) > 0 || len(c.ResourceServerOf) == 0 // a resource server that names no grant type is no app
+	if len(c.Scopes) == 0 && app {
 		c.Scopes = []string{"openid", "profile", "email"}
 	}
-	if len(c.GrantTypes) == 0 {
+	if len(c.GrantTypes) == 0 && app {
 		c.GrantTypes = []string{"authorization_code", "refresh_token"}
 	}
 	if c.PKCE == "" {

@@ -74,6 +74,7 @@ func (c *Config) validate() Problems {
 	for i, grant := range c.GrantTypes {
 		v.check(item("grant_types", i), oneOf(grant, grantTypes...))
 	}
+	v.apis(c)
 	v.tokens(&c.Tokens)
 	v.bounds("sessions.lifetime", c.Sessions.Lifetime, 5*time.Minute, 400*day, "browsers keep no cookie longer than 400 days")
 	v.boundsOrZero("sessions.idle_lifetime", c.Sessions.IdleLifetime, time.Minute, c.Sessions.Lifetime.Std(), "0 is no limit, and more than sessions.lifetime has no effect")

@@ -50,6 +50,7 @@ type ConsentPage struct {
 	SwitchAction  string
 	Account       AccountView
 	Scopes        []ScopeView
+	Details       []DetailView
 	OfflineAccess bool // the app keeps its access while the person is away
 }
 
@@ -57,8 +58,20 @@ type ConsentPage struct {
 type ScopeView struct {
 	Name     string
 	Sentence string // Name is shown where there is none
+	API      string // the name of the api that it is for; empty for the broker's own
 	New      bool   // asked for in addition to what was allowed before
 }
+
+// DetailView is one object of authorization_details as a person reads it. Its texts are the app's own words, but for Sentence and API.
+type DetailView struct {
+	Type     string
+	Sentence string // Type is shown where there is none
+	API      string
+	Fields   []DetailField
+}
+
+// DetailField is what one field of it says.
+type DetailField struct{ Name, Value string }
 
 // DevicePage asks for the code that a device shows. Its one form posts user_code to Action.
 type DevicePage struct {

@@ -185,27 +185,17 @@ func judgeUnsupported(p params, _ *registry.Client, _ *flow.Request) *Error {
 	return nil
 }
 
+// judgeScope judges what is asked for.
 func (s *Server) judgeScope(p params, client *registry.Client, req *flow.Request) *Error {
-	scopes, refusal := parseScope(p.get("scope"))
+	w, refusal := readWish(p)
 	if refusal != nil {
 		return refusal
 	}
-	if len(scopes) == 0 {
-		return refuse(codeInvalidScope, "scope is missing; ask for at least one, such as 'openid'")
+	e, refusal := s.policy.entitle(client, w, true)
+	if refusal != nil {
+		return refusal
 	}
-	for _, scope := range scopes {
-		if _, known := s.scopes[scope]; !known {
-			return refuse(codeInvalidScope, "the scope '%s' does not exist here", echo(scope))
-		}
-		if !slices.Contains(client.Scopes, scope) {
-			return refuse(codeInvalidScope, "this client is not registered for the scope '%s'", echo(scope))
-		}
-	}
-	// Without the grant type there would be no refresh token to give, and nothing to consent to (OpenID Connect Core section 11).
-	if !client.Allows(registry.GrantRefreshToken) {
-		scopes = slices.DeleteFunc(scopes, func(scope string) bool { return scope == ScopeOfflineAccess })
-	}
-	req.Scopes = scopes
+	req.Scopes, req.Resources, req.Details = e.scopes, e.resources, e.details.String()
 	if nonce := p.get("nonce"); len(nonce) > maxOpaque {
 		return refuse(codeInvalidRequest, "nonce is longer than %d bytes", maxOpaque)
 	}

@@ -52,10 +52,11 @@ const (
 	codeRequestUnsupported  = "request_not_supported"     // OpenID Connect Core section 3.1.2.6
 	codeRequestURIUnsup     = "request_uri_not_supported" // OpenID Connect Core section 3.1.2.6
 	codeRegistrationUnsup   = "registration_not_supported"
-	codeInvalidToken        = "invalid_token"      // RFC 6750 section 3.1
-	codeInsufficientScope   = "insufficient_scope" // RFC 6750 section 3.1
-	codeInvalidDPoPProof    = "invalid_dpop_proof" // RFC 9449 section 5
-	codeInvalidTarget       = "invalid_target"     // RFC 8707 section 2
+	codeInvalidToken        = "invalid_token"                 // RFC 6750 section 3.1
+	codeInsufficientScope   = "insufficient_scope"            // RFC 6750 section 3.1
+	codeInvalidDPoPProof    = "invalid_dpop_proof"            // RFC 9449 section 5
+	codeInvalidTarget       = "invalid_target"                // RFC 8707 section 2
+	codeInvalidDetails      = "invalid_authorization_details" // RFC 9396 section 5
 )
 
 // internal wraps a fault of ours: the client learns only that it may try again.

@@ -40,6 +40,15 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 	if s.codeExpired(f) {
 		return nil, badCode("the code has expired; it lives for %s", s.lifetimes.Code)
 	}
+	// A token request of this grant has no scope parameter: what was agreed to is what there is.
+	entitled, err := entitlementOf(f.Request.Scopes, f.Request.Resources, f.Request.Details)
+	if err != nil {
+		return nil, internal(err)
+	}
+	target, refusal := s.policy.target(t.client, entitled, wish{resources: t.wish.resources, details: t.wish.details})
+	if refusal != nil {
+		return nil, refusal
+	}
 	account, err := s.liveAccount(ctx, f.SignIn.AccountID)
 	if err != nil {
 		return nil, err
@@ -67,7 +76,7 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, internal(err)
 	}
-	return &issuance{grant: g, account: account, scopes: f.Request.Scopes, nonce: f.Request.Nonce}, nil
+	return &issuance{grant: g, account: account, target: target, scopes: f.Request.Scopes, nonce: f.Request.Nonce}, nil
 }
 
 // judgeCode checks what a code is bound to: its client, its redirect URI and its PKCE challenge.

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/portico-id/portico/broker/grant"
 )
@@ -19,11 +18,7 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, refuse(codeInvalidGrant, "the refresh token is not one of this server's").because(err)
 	}
-	narrowed, refusal := parseScope(t.params.get("scope"))
-	if refusal != nil {
-		return nil, refusal
-	}
-	// The scope and the account are judged before anything is rotated, so that a refused request costs nothing.
+	// The wish and the account are judged before anything is rotated, so that a refused request costs nothing.
 	g, err := s.grants.Get(ctx, grantID)
 	if err != nil {
 		return nil, refreshRefusal(err)
@@ -34,14 +29,17 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if refusal := judgeBinding(&g.Value, t.binding); refusal != nil {
 		return nil, refusal
 	}
+	entitled, err := entitlementOf(g.Value.Scopes, g.Value.Resources, g.Value.Details)
+	if err != nil {
+		return nil, internal(err)
+	}
+	target, refusal := s.policy.target(t.client, entitled, t.wish)
+	if refusal != nil {
+		return nil, refusal
+	}
 	scopes := g.Value.Scopes
-	if len(narrowed) > 0 {
-		for _, scope := range narrowed {
-			if !slices.Contains(scopes, scope) {
-				return nil, refuse(codeInvalidScope, "the scope '%s' was not granted; a refresh can only narrow", echo(scope))
-			}
-		}
-		scopes = narrowed
+	if len(t.wish.scopes) > 0 {
+		scopes = t.wish.scopes
 	}
 	account, err := s.liveAccount(ctx, g.Value.AccountID)
 	if err != nil {
@@ -54,7 +52,7 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, refreshRefusal(err)
 	}
-	return &issuance{grant: g, account: account, scopes: scopes}, nil
+	return &issuance{grant: g, account: account, target: target, scopes: scopes}, nil
 }
 
 func refreshRefusal(err error) *Error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ type introspection struct {
 	Details json.RawMessage     `json:"authorization_details,omitempty"` // RFC 9396 section 9.2
 }
 
-// introspect tells a confidential client about a token of its own. Another client's token is as
+// introspect tells a confidential client about a token of its own, and about one for an api that it answers for. Any other client's token is as
 // inactive as a forged one (RFC 7662 section 2.1: "token scanning").
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 	p, refusal := formParams(r)
@@ -61,11 +62,28 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
+// forResourceServer is what a token says to the resource server of an api: what it allows at apis that the client answers for, and nothing
+// of others (RFC 7662 section 2.2). nil if it is for none of these.
+func (s *Server) forResourceServer(client *registry.Client, access *token.Access) *token.Access {
+	audience := slices.DeleteFunc(slices.Clone(access.Audience), func(identifier string) bool {
+		return !slices.Contains(client.ResourceServerOf, identifier)
+	})
+	if len(audience) == 0 {
+		return nil
+	}
+	said := *access
+	said.Audience = audience
+	said.Scopes, said.Details = s.policy.forAudience(audience, access.Scopes, access.Details)
+	return &said
+}
+
 // inspect tries the token as either kind; token_type_hint is not needed, since the kinds look different.
 func (s *Server) inspect(ctx context.Context, client *registry.Client, raw string) (introspection, error) {
 	if access, _, err := s.access.Verify(raw); err == nil {
 		if access.ClientID != client.ID {
-			return introspection{}, nil
+			if access = s.forResourceServer(client, access); access == nil {
+				return introspection{}, nil
+			}
 		}
 		if err := s.tokenStands(ctx, access); err != nil {
 			return inactive(err)

@@ -20,14 +20,14 @@ type issuance struct {
 	grant *grant.Doc
 	// account is whom they speak for; nil for the client itself.
 	account *identity.Account
-	scopes  []string // of the access token; the grant may hold more
-	nonce   string
-	// resources are the access token's audiences; empty: the broker's own endpoints.
-	resources []string
+	// target is what the access token is for, as policy.target decided it.
+	target *target
+	// scopes are those asked of the grant, whatever the access token is for: with openid there is an ID token, which says what they allow.
+	scopes []string
+	nonce  string
 	// binding is what the access token is bound to. answerToken sets it.
 	binding senderKey
 	actor   string // JSON of an act claim (RFC 8693 section 4.1), or ""
-	details string // JSON of authorization_details (RFC 9396), or ""
 }
 
 // tokenResponse is RFC 6749 section 5.1 with OpenID Connect Core section 3.1.3.3.
@@ -44,37 +44,34 @@ type tokenResponse struct {
 // issue mints the tokens. It writes nothing: the grant is the only state there is.
 func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) (*tokenResponse, error) {
 	now := s.now()
-	lifetime := s.accessLifetime(client)
 	say := &token.Access{
 		ID:             token.NewID(),
 		ClientID:       client.ID,
 		Subject:        client.ID,
-		Scopes:         i.scopes,
-		Audience:       i.resources,
+		Scopes:         i.target.scopes,
+		Audience:       i.target.audience,
 		IssuedAt:       now,
-		ExpiresAt:      now.Add(lifetime),
+		ExpiresAt:      now.Add(i.target.lifetime),
 		KeyThumbprint:  i.binding.jkt,
 		CertThumbprint: i.binding.certThumbprint,
 		Actor:          i.actor,
-		Details:        i.details,
-	}
-	if len(say.Audience) == 0 {
-		say.Audience = []string{s.issuer}
+		Details:        i.target.details.String(),
+		Algorithm:      i.target.alg,
 	}
 	if i.grant != nil {
 		say.GrantID, say.AuthTime, say.ACR = i.grant.ID, i.grant.Value.AuthTime, i.grant.Value.ACR
 		say.Subject = s.subject(client, i.account.ID)
 	}
-	access, err := s.access.Issue(s.accessFormat(client), say)
+	access, err := s.access.Issue(i.target.format, say)
 	if err != nil {
 		return nil, internal(err)
 	}
 	response := &tokenResponse{
 		AccessToken: access,
 		TokenType:   tokenType(i.binding.jkt),
-		ExpiresIn:   int64(lifetime / time.Second),
-		Scope:       strings.Join(i.scopes, " "),
-		Details:     json.RawMessage(i.details),
+		ExpiresIn:   int64(i.target.lifetime / time.Second),
+		Scope:       strings.Join(i.target.scopes, " "),
+		Details:     json.RawMessage(say.Details),
 	}
 	if i.grant == nil {
 		return response, nil
@@ -165,18 +162,9 @@ func (s *Server) liveAccount(ctx context.Context, id string) (*identity.Account,
 	return account, nil
 }
 
+// accessLifetime is the longest that an access token of the client's lives.
 func (s *Server) accessLifetime(client *registry.Client) time.Duration {
-	if client.AccessTokenTTL > 0 {
-		return time.Duration(client.AccessTokenTTL) * time.Second
-	}
-	return s.lifetimes.AccessToken
-}
-
-func (s *Server) accessFormat(client *registry.Client) token.Format {
-	if client.AccessTokenFormat != "" {
-		return token.Format(client.AccessTokenFormat)
-	}
-	return s.accessTokenFormat
+	return s.policy.lifetimeOf(client)
 }
 
 func (s *Server) refreshLimits(client *registry.Client) grant.Limits {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -40,6 +41,7 @@ type metadata struct {
 	ACRValues               []string `json:"acr_values_supported"`
 	ClaimTypes              []string `json:"claim_types_supported"`
 	Claims                  []string `json:"claims_supported"`
+	DetailsTypes            []string `json:"authorization_details_types_supported,omitempty"` // RFC 9396 section 10
 	ClaimsParameter         bool     `json:"claims_parameter_supported"`
 	RequestParameter        bool     `json:"request_parameter_supported"`
 	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                // its default is true
@@ -48,10 +50,7 @@ type metadata struct {
 }
 
 func (s *Server) metadata() metadata {
-	scopes := make([]string, 0, len(s.scopes))
-	for scope := range s.scopes {
-		scopes = append(scopes, scope)
-	}
+	scopes := append(slices.Collect(maps.Keys(s.policy.scopes)), s.policy.apis.Scopes()...)
 	slices.Sort(scopes)
 	grants := make([]string, 0, len(s.redeemers))
 	for name := range s.redeemers {
@@ -86,6 +85,7 @@ func (s *Server) metadata() metadata {
 		ACRValues:               []string{ACRFederated},
 		ClaimTypes:              []string{"normal"},
 		Claims:                  supportedClaims,
+		DetailsTypes:            s.policy.apis.DetailsTypes(),
 		IssOnAuthorizeResponses: true,
 	}
 }

@@ -5,7 +5,7 @@
 // between is broker/signin's: this package hands it a flow to move along (Options.Proceed) and is handed it back
 // to end (Server.Respond). It may not render pages, and never imports signin.
 //
-// The files follow a request: authorize.go (begin and judge), respond.go (end), clientauth*.go, token.go,
+// The files follow a request: authorize.go (begin and judge), policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
 // grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, metadata.go. What the client is told of an error is in error.go.
 package oauth
 
@@ -79,6 +79,7 @@ type Options struct {
 	Connectors        []string // names, in the order of the configuration
 	GrantTypes        []string // those that are on
 	Scopes            map[string]string
+	APIs              *registry.APIs
 	SigningAlgs       []string // what ID tokens may be signed with
 	AccessTokenFormat token.Format
 	Lifetimes         Lifetimes
@@ -116,14 +117,13 @@ type ErrorPage struct {
 
 // Server answers apps. Its handlers may be called concurrently.
 type Server struct {
-	issuer            string
-	connectors        []string
-	scopes            map[string]string
-	signingAlgs       []string
-	accessTokenFormat token.Format
-	lifetimes         Lifetimes
-	redeemers         map[string]grantType
-	authenticators    map[string]authMethod
+	issuer         string
+	connectors     []string
+	policy         policy
+	signingAlgs    []string
+	lifetimes      Lifetimes
+	redeemers      map[string]grantType
+	authenticators map[string]authMethod
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -149,30 +149,29 @@ type Server struct {
 // New makes a Server. It does no IO.
 func New(o Options) *Server {
 	s := &Server{
-		issuer:            o.Issuer,
-		connectors:        o.Connectors,
-		scopes:            o.Scopes,
-		signingAlgs:       o.SigningAlgs,
-		accessTokenFormat: o.AccessTokenFormat,
-		lifetimes:         o.Lifetimes,
-		clients:           o.Clients,
-		accounts:          o.Accounts,
-		flows:             o.Flows,
-		grants:            o.Grants,
-		replay:            o.Replay,
-		fetch:             o.Fetch,
-		keySets:           keyset.New(o.Fetch, o.Now),
-		ring:              o.Ring,
-		keys:              o.Keys,
-		access:            token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
-		idTokens:          token.NewIDTokens(o.Keys, o.Issuer),
-		audit:             o.Audit,
-		log:               o.Log,
-		now:               o.Now,
-		browser:           o.Browser,
-		proceed:           o.Proceed,
-		showError:         o.ShowError,
-		formPost:          o.FormPost,
+		issuer:      o.Issuer,
+		connectors:  o.Connectors,
+		policy:      policy{issuer: o.Issuer, scopes: o.Scopes, apis: o.APIs, format: o.AccessTokenFormat, lifetime: o.Lifetimes.AccessToken},
+		signingAlgs: o.SigningAlgs,
+		lifetimes:   o.Lifetimes,
+		clients:     o.Clients,
+		accounts:    o.Accounts,
+		flows:       o.Flows,
+		grants:      o.Grants,
+		replay:      o.Replay,
+		fetch:       o.Fetch,
+		keySets:     keyset.New(o.Fetch, o.Now),
+		ring:        o.Ring,
+		keys:        o.Keys,
+		access:      token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
+		idTokens:    token.NewIDTokens(o.Keys, o.Issuer),
+		audit:       o.Audit,
+		log:         o.Log,
+		now:         o.Now,
+		browser:     o.Browser,
+		proceed:     o.Proceed,
+		showError:   o.ShowError,
+		formPost:    o.FormPost,
 	}
 	s.redeemers = s.grantTypes(o.GrantTypes)
 	s.authenticators = s.authMethods()

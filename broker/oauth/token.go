@@ -10,13 +10,14 @@ import (
 
 // The token endpoint (RFC 6749 section 3.2). What every grant has in common happens here and in issue.go, around the
 // grant's own function, so that no grant can forget it: the client is authenticated, may use the grant, shows the key that its
-// tokens are to be bound to, and what the grant yields is issued in one place.
+// tokens are to be bound to, says what they are to be for, and what the grant yields is issued in one place.
 
 // tokenRequest is an authenticated request to the token endpoint.
 type tokenRequest struct {
 	http    *http.Request
 	params  params
 	client  *registry.Client
+	wish    wish
 	binding senderKey
 }
 
@@ -35,6 +36,7 @@ func (s *Server) grantTypes(on []string) map[string]grantType {
 	all := map[string]grantType{
 		registry.GrantAuthorizationCode: s.authorizationCode,
 		registry.GrantRefreshToken:      s.refreshToken,
+		registry.GrantClientCredentials: s.clientCredentials,
 	}
 	maps.DeleteFunc(all, func(name string, _ grantType) bool { return !slices.Contains(on, name) })
 	return all
@@ -69,11 +71,15 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 	if !client.Allows(name) {
 		return nil, refuse(codeUnauthorizedClient, "this client is not registered for the grant type %s", name)
 	}
+	wish, refusal := readWish(p)
+	if refusal != nil {
+		return nil, refusal
+	}
 	binding, refusal := s.senderKey(w, r, client)
 	if refusal != nil {
 		return nil, refusal
 	}
-	issuance, err := redeem(&tokenRequest{http: r, params: p, client: client, binding: binding})
+	issuance, err := redeem(&tokenRequest{http: r, params: p, client: client, wish: wish, binding: binding})
 	if err != nil {
 		return nil, err
 	}

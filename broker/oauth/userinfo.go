@@ -24,6 +24,10 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		s.challenge(w, r, unauthorized("the access token is expired or not one of this server's").because(err))
 		return
 	}
+	if !slices.Contains(access.Audience, s.issuer) {
+		s.challenge(w, r, unauthorized("the access token is for other apis; ask for one with resource="+s.issuer))
+		return
+	}
 	if !slices.Contains(access.Scopes, ScopeOpenID) {
 		e := refuse(codeInsufficientScope, "userinfo needs the scope openid")
 		e.Status = http.StatusForbidden

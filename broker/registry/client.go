@@ -116,6 +116,8 @@ type Client struct {
 	RequestURIs          []string `json:"request_uris,omitempty"`
 	// DetailsTypes are the types of authorization details that it may ask for (RFC 9396 section 10).
 	DetailsTypes []string `json:"authorization_details_types,omitempty"`
+	// ResourceServerOf are the identifiers of apis that the client answers for: it may introspect tokens for them.
+	ResourceServerOf []string `json:"resource_server_of,omitempty"`
 	// DefaultMaxAge in seconds, RequireAuthTime and DefaultACRValues hold where a request says nothing (OpenID Connect Registration section 2).
 	DefaultMaxAge    *int64   `json:"default_max_age,omitempty"`
 	RequireAuthTime  bool     `json:"require_auth_time,omitempty"`
@@ -188,6 +190,13 @@ type Hasher interface {
 
 // Public says whether the client has no secret.
 func (c *Client) Public() bool { return c.IsPublic }
+
+// fillIn sets what a registration may leave out. A resource server that names no grant type is no app, and uses none.
+func (c *Client) fillIn() {
+	if len(c.GrantTypes) == 0 && len(c.ResourceServerOf) == 0 {
+		c.GrantTypes = defaultGrants
+	}
+}
 
 // Allows says whether the client is registered for a grant type.
 func (c *Client) Allows(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
@@ -281,7 +290,7 @@ func (c *Client) Validate() error {
 			}
 		}
 	}
-	if len(c.GrantTypes) == 0 {
+	if len(c.GrantTypes) == 0 && len(c.ResourceServerOf) == 0 {
 		bad("grant_types", "at least one of %s is needed", strings.Join(grantTypes, ", "))
 	}
 	for _, grant := range c.GrantTypes {
@@ -298,8 +307,19 @@ func (c *Client) Validate() error {
 			}
 		}
 	}
-	if len(c.Scopes) == 0 || len(c.Scopes) > maxItems {
+	if len(c.Scopes) == 0 && len(c.GrantTypes) > 0 || len(c.Scopes) > maxItems {
 		bad("scopes", "1 to %d are needed", maxItems)
+	}
+	if len(c.ResourceServerOf) > maxItems {
+		bad("resource_server_of", "%d are more than %d", len(c.ResourceServerOf), maxItems)
+	}
+	for _, identifier := range c.ResourceServerOf {
+		if err := CheckIdentifier(identifier); err != nil {
+			bad("resource_server_of", "%q: %w", identifier, err)
+		}
+	}
+	if len(c.ResourceServerOf) > 0 && c.IsPublic {
+		bad("resource_server_of", "a public client cannot introspect: whoever knows its id could")
 	}
 	for _, scope := range c.Scopes {
 		if !scopePattern.MatchString(scope) {

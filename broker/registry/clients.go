@@ -73,9 +73,7 @@ func (s *Clients) Static(list ...StaticClient) error {
 	for _, entry := range list {
 		c := entry.Client
 		c.Static = true
-		if len(c.GrantTypes) == 0 {
-			c.GrantTypes = defaultGrants
-		}
+		c.fillIn()
 		if c.UsesSecret() {
 			c.Secrets = []Secret{s.keep(&c, entry.Secret)}
 		}
@@ -90,9 +88,7 @@ func CheckStatic(list ...StaticClient) error {
 	seen := map[string]bool{}
 	for _, entry := range list {
 		c := entry.Client
-		if len(c.GrantTypes) == 0 {
-			c.GrantTypes = defaultGrants
-		}
+		c.fillIn()
 		wrong := []error{c.Validate()}
 		switch {
 		case !idPattern.MatchString(c.ID):
@@ -169,9 +165,7 @@ func documentID(id string) string { return strings.ReplaceAll(id, "~", ":") }
 func (s *Clients) Add(ctx context.Context, c Client) (*Client, string, error) {
 	now := s.o.Now()
 	c.ID, c.CreatedAt, c.UpdatedAt, c.Secrets = s.o.NewID(), now, now, nil
-	if len(c.GrantTypes) == 0 {
-		c.GrantTypes = defaultGrants
-	}
+	c.fillIn()
 	if err := c.Validate(); err != nil {
 		return nil, "", fmt.Errorf("%w:\n%w", ErrInvalid, err)
 	}

@@ -17,7 +17,13 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	missing, err := s.o.Consents.Missing(ctx, account.ID, client.ID, f.Request.Scopes)
+	asked := s.askedScopes(&f.Request)
+	missing, err := s.o.Consents.Missing(ctx, account.ID, client.ID, keysOf(asked))
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	details, err := s.askedDetails(&f.Request)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
@@ -27,14 +33,12 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		Action:       action(doc.ID, "consent"),
 		SwitchAction: action(doc.ID, "switch"),
 		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
+		Details:      details,
 	}
-	for _, scope := range f.Request.Scopes {
-		page.OfflineAccess = page.OfflineAccess || scope == "offline_access"
-		page.Scopes = append(page.Scopes, templates.ScopeView{
-			Name:     scope,
-			Sentence: s.o.Scopes[scope],
-			New:      len(missing) < len(f.Request.Scopes) && slices.Contains(missing, scope),
-		})
+	for _, scope := range asked {
+		page.OfflineAccess = page.OfflineAccess || scope.key == "offline_access"
+		scope.view.New = len(missing) < len(asked) && slices.Contains(missing, scope.key)
+		page.Scopes = append(page.Scopes, scope.view)
 	}
 	s.page(w, r, doc, http.StatusOK, func(b *pageWriter) error { return s.o.Pages.Consent(b, page) })
 }
@@ -48,7 +52,7 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request, doc *flow.Doc,
 	}
 	switch r.PostFormValue("decision") {
 	case "allow":
-		if err := s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, f.Request.Scopes); err != nil {
+		if err := s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, keysOf(s.askedScopes(&f.Request))); err != nil {
 			s.showError(w, r, nil, *ourFault(err))
 			return
 		}

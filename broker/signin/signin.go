@@ -36,8 +36,9 @@ type Options struct {
 	Issuer string
 	// Connectors in the order in which they are shown.
 	Connectors []connectors.Connector
-	// Scopes and the sentence that a person reads for each.
+	// Scopes are the broker's own, with the sentence that a person reads for each; APIs have theirs.
 	Scopes map[string]string
+	APIs   *registry.APIs
 	// ACR is the acr of everyone who signs in here.
 	ACR string
 
@@ -318,29 +319,33 @@ func (s *Service) finishSignIn(w http.ResponseWriter, r *http.Request, doc *flow
 		s.advance(w, r, doc)
 		return
 	}
-	missing, err := s.missingConsent(r.Context(), f, client, signIn.AccountID)
+	ask, err := s.needsConsent(r.Context(), f, client, signIn.AccountID)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	if len(missing) > 0 && f.Request.Prompts("none") {
-		f.Fail("consent_required", "the person has not yet agreed to all of the scopes; send the request again without prompt=none")
+	if ask && f.Request.Prompts("none") {
+		f.Fail("consent_required", "the person has not yet agreed to all of it; send the request again without prompt=none")
 		s.o.Responder.Respond(w, r, doc)
 		return
 	}
-	f.SignedIn(signIn, len(missing) > 0, s.o.Now())
+	f.SignedIn(signIn, ask, s.o.Now())
 	s.advance(w, r, doc)
 }
 
-// missingConsent are the scopes that the person must be asked about.
-func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *registry.Client, accountID string) ([]string, error) {
-	if f.Request.Prompts("consent") {
-		return f.Request.Scopes, nil
+// needsConsent says whether the person must be asked. authorization_details are always asked about, and never remembered: they may be one
+// payment, and the next one is another.
+func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *registry.Client, accountID string) (bool, error) {
+	switch {
+	case f.Request.Prompts("consent"):
+		return true, nil
+	case client.FirstParty:
+		return false, nil
+	case f.Request.Details != "":
+		return true, nil
 	}
-	if client.FirstParty {
-		return nil, nil
-	}
-	return s.o.Consents.Missing(ctx, accountID, client.ID, f.Request.Scopes)
+	missing, err := s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(s.askedScopes(&f.Request)))
+	return len(missing) > 0, err
 }
 
 func (s *Service) record(r *http.Request, e audit.Event) {

@@ -1,0 +1,278 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// API is a resource server registered with the broker: what tokens for it may say, and how they are written. Durations are
+// in seconds; 0 means the client's, or the configuration's.
+type API struct {
+	// Identifier is the audience of its tokens, and what a client names as resource: an absolute URI without fragment (RFC 8707
+	// section 2), compared byte by byte.
+	Identifier string `json:"identifier"`
+	Name       string `json:"name"`
+	// Scopes are the permissions that it defines, in the order in which people read them. Several apis may define the same one.
+	Scopes []Scope `json:"scopes,omitempty"`
+	// DetailsTypes are the types of authorization_details that it defines (RFC 9396 section 2).
+	DetailsTypes []DetailsType `json:"authorization_details_types,omitempty"`
+
+	// AccessTokenFormat is opaque or jwt; "" is the client's, or the configuration's.
+	AccessTokenFormat string `json:"access_token_format,omitempty"`
+	// AccessTokenAlg signs its tokens, where they are JWTs: ES256 (also ""), RS256, EdDSA.
+	AccessTokenAlg string `json:"access_token_signing_alg,omitempty"`
+	// AccessTokenTTL bounds its tokens' lifetime; a client's own, if that is shorter, stands.
+	AccessTokenTTL int64 `json:"access_token_lifetime,omitempty"`
+}
+
+// Scope is a permission with the sentence that a person reads before saying yes to it.
+type Scope struct {
+	Name     string `json:"name"`
+	Sentence string `json:"sentence"`
+}
+
+// DetailsType is one type of authorization_details.
+type DetailsType struct {
+	Type     string `json:"type"`
+	Sentence string `json:"sentence"` // what a person says yes to; the fields stand below it
+	// Fields that an object of the type may have besides "type". Empty: those that RFC 9396 section 2.2 names.
+	Fields []DetailsField `json:"fields,omitempty"`
+}
+
+// DetailsField is a field of authorization_details.
+type DetailsField struct {
+	Name     string `json:"name"`
+	Required bool   `json:"required,omitempty"`
+	// Values are what the field, or each item of its list, may be. Empty: anything within the bounds of authorization_details.
+	Values []string `json:"values,omitempty"`
+}
+
+// CommonDetailsFields are the fields that RFC 9396 section 2.2 defines for every type. All but identifier are lists of strings.
+var CommonDetailsFields = []string{"locations", "actions", "datatypes", "identifier", "privileges"}
+
+// Bounds of an api.
+const (
+	maxAPIs     = 256 // beyond that, one list in a file is no way to keep them
+	maxSentence = 200 // bytes: what a person reads before pressing a button
+	maxFields   = 32  // of a type of authorization_details, and values of a field
+)
+
+// detailsPattern is the alphabet of the types and fields of authorization_details: types are often URIs (RFC 9396 section 2.1).
+var detailsPattern = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,128}$`)
+
+// HasScope says whether the api defines a scope.
+func (a *API) HasScope(name string) bool {
+	return slices.ContainsFunc(a.Scopes, func(s Scope) bool { return s.Name == name })
+}
+
+// Details is the api's type of authorization_details of that name, or nil.
+func (a *API) Details(name string) *DetailsType {
+	for i := range a.DetailsTypes {
+		if a.DetailsTypes[i].Type == name {
+			return &a.DetailsTypes[i]
+		}
+	}
+	return nil
+}
+
+// Field is the type's field of that name, or nil if an object of the type may not have it.
+func (t *DetailsType) Field(name string) *DetailsField {
+	if len(t.Fields) == 0 {
+		if slices.Contains(CommonDetailsFields, name) {
+			return &DetailsField{Name: name}
+		}
+		return nil
+	}
+	for i := range t.Fields {
+		if t.Fields[i].Name == name {
+			return &t.Fields[i]
+		}
+	}
+	return nil
+}
+
+// Validate says what is wrong with an api: every field that is, by its name and with what is allowed.
+func (a *API) Validate() error {
+	var problems []error
+	bad := func(field, format string, args ...any) {
+		problems = append(problems, fmt.Errorf(field+": "+format, args...))
+	}
+	if err := CheckIdentifier(a.Identifier); err != nil {
+		bad("identifier", "%q: %w", a.Identifier, err)
+	}
+	if !readable(a.Name, maxName) {
+		bad("name", "1 to %d printable bytes are needed: people read it when they consent", maxName)
+	}
+	if len(a.Scopes) == 0 && len(a.DetailsTypes) == 0 {
+		bad("scopes", "at least one scope or type of authorization_details is needed: otherwise nothing could be asked for")
+	}
+	if len(a.Scopes) > maxItems || len(a.DetailsTypes) > maxItems {
+		bad("scopes", "more than %d", maxItems)
+	}
+	for i, scope := range a.Scopes {
+		switch {
+		case !scopePattern.MatchString(scope.Name):
+			bad("scopes", "%q is not a scope (RFC 6749 section 3.3)", scope.Name)
+		case slices.ContainsFunc(a.Scopes[:i], func(s Scope) bool { return s.Name == scope.Name }):
+			bad("scopes", "%q is there twice", scope.Name)
+		case !readable(scope.Sentence, maxSentence):
+			bad("scopes", "%q needs a sentence of 1 to %d printable bytes, which people read before they say yes", scope.Name, maxSentence)
+		}
+	}
+	for i := range a.DetailsTypes {
+		t := &a.DetailsTypes[i]
+		if slices.ContainsFunc(a.DetailsTypes[:i], func(o DetailsType) bool { return o.Type == t.Type }) {
+			bad("authorization_details_types", "%q is there twice", t.Type)
+		}
+		for _, problem := range t.problems() {
+			bad("authorization_details_types", "%q: %s", t.Type, problem)
+		}
+	}
+	if a.AccessTokenFormat != "" && !slices.Contains(tokenFormats, a.AccessTokenFormat) {
+		bad("access_token_format", "%q is none of %s", a.AccessTokenFormat, strings.Join(tokenFormats, ", "))
+	}
+	if a.AccessTokenAlg != "" && !slices.Contains(signingAlgs, a.AccessTokenAlg) {
+		bad("access_token_signing_alg", "%q is none of %s", a.AccessTokenAlg, strings.Join(signingAlgs, ", "))
+	}
+	if a.AccessTokenAlg != "" && a.AccessTokenFormat == "opaque" {
+		bad("access_token_signing_alg", "opaque tokens are not signed")
+	}
+	if a.AccessTokenTTL < 0 || time.Duration(a.AccessTokenTTL) > maxAccessLifetime/time.Second {
+		bad("access_token_lifetime", "%d seconds are not between 0 and %d", a.AccessTokenTTL, int64(maxAccessLifetime/time.Second))
+	}
+	return errors.Join(problems...)
+}
+
+func (t *DetailsType) problems() []string {
+	var problems []string
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if !detailsPattern.MatchString(t.Type) {
+		add(`it is not 1 to 128 visible ASCII characters without " and \`)
+	}
+	if !readable(t.Sentence, maxSentence) {
+		add("it needs a sentence of 1 to %d printable bytes, which people read before they say yes", maxSentence)
+	}
+	if len(t.Fields) > maxFields {
+		add("more than %d fields", maxFields)
+	}
+	for i, field := range t.Fields {
+		switch {
+		case !detailsPattern.MatchString(field.Name) || field.Name == "type":
+			add("%q is not the name of a field", field.Name)
+		case slices.ContainsFunc(t.Fields[:i], func(f DetailsField) bool { return f.Name == field.Name }):
+			add("the field %q is there twice", field.Name)
+		case len(field.Values) > maxFields:
+			add("the field %q has more than %d values", field.Name, maxFields)
+		case slices.ContainsFunc(field.Values, func(v string) bool { return !readable(v, maxSentence) }):
+			add("the field %q has a value that is not 1 to %d printable bytes", field.Name, maxSentence)
+		}
+	}
+	return problems
+}
+
+// readable says whether a person can read a text of up to limit bytes.
+func readable(text string, limit int) bool {
+	return strings.TrimSpace(text) != "" && len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// CheckIdentifier says whether a string may name an api: an absolute URI without fragment (RFC 8707 section 2), and without
+// a query, which the section advises against.
+func CheckIdentifier(identifier string) error {
+	_, err := checkURI(identifier)
+	switch {
+	case err != nil:
+		return err
+	case strings.Contains(identifier, "?"):
+		return errors.New("it has a query; an api is named by a URI without one (RFC 8707 section 2)")
+	}
+	return nil
+}
+
+// APIs are the apis there are. Its methods may be called concurrently.
+type APIs struct {
+	list      []*API
+	byID      map[string]*API
+	byScope   map[string][]*API
+	byDetails map[string][]*API
+	scopes    []string
+	types     []string
+}
+
+// NewAPIs takes the apis of the configuration. reserved are the identifiers and scopes that are the broker's own. The error names
+// each api and field that is wrong.
+func NewAPIs(reserved Reserved, list ...API) (*APIs, error) {
+	s := &APIs{byID: map[string]*API{}, byScope: map[string][]*API{}, byDetails: map[string][]*API{}}
+	var problems []error
+	if len(list) > maxAPIs {
+		problems = append(problems, fmt.Errorf("%d apis are more than %d", len(list), maxAPIs))
+	}
+	for i := range list {
+		a := &list[i]
+		wrong := []error{a.Validate()}
+		if s.byID[a.Identifier] != nil {
+			wrong = append(wrong, errors.New("identifier: it is there twice"))
+		}
+		if a.Identifier == reserved.Issuer {
+			wrong = append(wrong, errors.New("identifier: it is the issuer's, which is the audience of the broker's own endpoints"))
+		}
+		for _, scope := range a.Scopes {
+			if slices.Contains(reserved.Scopes, scope.Name) {
+				wrong = append(wrong, fmt.Errorf("scopes: %q is the broker's own", scope.Name))
+			}
+		}
+		if err := errors.Join(wrong...); err != nil {
+			problems = append(problems, fmt.Errorf("api %q: %w", a.Identifier, err))
+			continue
+		}
+		s.add(a)
+	}
+	slices.Sort(s.scopes)
+	slices.Sort(s.types)
+	return s, errors.Join(problems...)
+}
+
+// Reserved is what no api may be called or define.
+type Reserved struct {
+	Issuer string
+	Scopes []string
+}
+
+func (s *APIs) add(a *API) {
+	s.list = append(s.list, a)
+	s.byID[a.Identifier] = a
+	for _, scope := range a.Scopes {
+		if len(s.byScope[scope.Name]) == 0 {
+			s.scopes = append(s.scopes, scope.Name)
+		}
+		s.byScope[scope.Name] = append(s.byScope[scope.Name], a)
+	}
+	for _, t := range a.DetailsTypes {
+		if len(s.byDetails[t.Type]) == 0 {
+			s.types = append(s.types, t.Type)
+		}
+		s.byDetails[t.Type] = append(s.byDetails[t.Type], a)
+	}
+}
+
+// Get is the api of that identifier, or nil. What these methods return is shared: it must not be changed.
+func (s *APIs) Get(identifier string) *API { return s.byID[identifier] }
+
+// List is all apis, in the order of the configuration.
+func (s *APIs) List() []*API { return s.list }
+
+// WithScope are the apis that define a scope.
+func (s *APIs) WithScope(name string) []*API { return s.byScope[name] }
+
+// WithDetails are the apis that define a type of authorization_details.
+func (s *APIs) WithDetails(name string) []*API { return s.byDetails[name] }
+
+// Scopes are the names of all scopes that apis define, sorted.
+func (s *APIs) Scopes() []string { return s.scopes }
+
+// DetailsTypes are the names of all types of authorization_details, sorted.
+func (s *APIs) DetailsTypes() []string { return s.types }

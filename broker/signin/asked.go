@@ -1,0 +1,140 @@
+package signin
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/templates"
+)
+
+// askedScope is one thing that a person says yes to for good, and how it is remembered.
+type askedScope struct {
+	// key is the scope, and for an api's the api too: a yes to one api's scope is none to another api's of the same name.
+	key  string
+	view templates.ScopeView
+}
+
+// askedScopes are what a request asks a person for, authorization_details apart, each in the words of whoever defines it.
+func (s *Service) askedScopes(req *flow.Request) []askedScope {
+	var asked []askedScope
+	speaking := map[string]bool{} // apis that have a sentence of their own here
+	for _, scope := range req.Scopes {
+		if sentence, own := s.o.Scopes[scope]; own {
+			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: sentence}})
+			continue
+		}
+		for _, api := range s.o.APIs.WithScope(scope) {
+			if !slices.Contains(req.Resources, api.Identifier) {
+				continue
+			}
+			speaking[api.Identifier] = true
+			i := slices.IndexFunc(api.Scopes, func(d registry.Scope) bool { return d.Name == scope })
+			asked = append(asked, askedScope{
+				key:  consentKey(scope, api),
+				view: templates.ScopeView{Name: scope, Sentence: api.Scopes[i].Sentence, API: api.Name},
+			})
+		}
+	}
+	// An api that is named without a scope still learns who the person is.
+	for _, resource := range req.Resources {
+		api := s.o.APIs.Get(resource)
+		if api == nil || speaking[resource] {
+			continue
+		}
+		asked = append(asked, askedScope{
+			key:  consentKey("", api),
+			view: templates.ScopeView{Name: resource, Sentence: "Show who you are", API: api.Name},
+		})
+	}
+	return asked
+}
+
+// consentKey parts scope and identifier by a space, which neither has.
+func consentKey(scope string, api *registry.API) string { return scope + " " + api.Identifier }
+
+func keysOf(asked []askedScope) []string {
+	keys := make([]string, len(asked))
+	for i := range asked {
+		keys[i] = asked[i].key
+	}
+	return keys
+}
+
+// askedDetails are the authorization_details of a request in words (RFC 9396 section 2): what the api says of the type, and what
+// each field says.
+func (s *Service) askedDetails(req *flow.Request) ([]templates.DetailView, error) {
+	if req.Details == "" {
+		return nil, nil
+	}
+	var objects []map[string]any
+	d := json.NewDecoder(strings.NewReader(req.Details))
+	d.UseNumber()
+	if err := d.Decode(&objects); err != nil {
+		return nil, err
+	}
+	views := make([]templates.DetailView, 0, len(objects))
+	for _, object := range objects {
+		kind, _ := object["type"].(string)
+		view := templates.DetailView{Type: kind}
+		names := slices.Sorted(maps.Keys(object))
+		for _, api := range s.o.APIs.WithDetails(kind) {
+			if slices.Contains(req.Resources, api.Identifier) {
+				declared := api.Details(kind)
+				view.Sentence, view.API = declared.Sentence, api.Name
+				names = inOrder(names, declared)
+				break
+			}
+		}
+		for _, name := range names {
+			if name != "type" {
+				view.Fields = append(view.Fields, templates.DetailField{Name: name, Value: inWords(object[name])})
+			}
+		}
+		views = append(views, view)
+	}
+	return views, nil
+}
+
+// inOrder sorts names as the type declares its fields.
+func inOrder(names []string, t *registry.DetailsType) []string {
+	position := func(name string) int {
+		if len(t.Fields) == 0 {
+			return slices.Index(registry.CommonDetailsFields, name)
+		}
+		return slices.IndexFunc(t.Fields, func(f registry.DetailsField) bool { return f.Name == name })
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return position(a) - position(b) })
+	return names
+}
+
+// inWords is a JSON value as a person reads it.
+func inWords(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case json.Number:
+		return value.String()
+	case bool:
+		if value {
+			return "yes"
+		}
+		return "no"
+	case []any:
+		words := make([]string, len(value))
+		for i, item := range value {
+			words[i] = inWords(item)
+		}
+		return strings.Join(words, ", ")
+	case map[string]any:
+		words := make([]string, 0, len(value))
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			words = append(words, name+": "+inWords(value[name]))
+		}
+		return "(" + strings.Join(words, ", ") + ")"
+	}
+	return "none"
+}

@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// API is a resource server that takes the broker's tokens.
+type API struct {
+	// Identifier is the audience of its tokens, and what clients name as resource (RFC 8707): an absolute URI.
+	Identifier string  `yaml:"identifier"`
+	Name       string  `yaml:"name"`             // on the consent page
+	Scopes     []Scope `yaml:"scopes,omitempty"` // that it defines; no other has to know them
+	// AuthorizationDetailsTypes are those it defines (RFC 9396).
+	AuthorizationDetailsTypes []DetailsType `yaml:"authorization_details_types,omitempty"`
+
+	AccessTokenFormat     string   `yaml:"access_token_format,omitempty"`      // empty: the client's, or Tokens.AccessTokenFormat
+	AccessTokenSigningAlg string   `yaml:"access_token_signing_alg,omitempty"` // jwt: ES256 (also empty), RS256 or EdDSA
+	AccessTokenLifetime   Duration `yaml:"access_token_lifetime,omitempty"`    // a bound to the client's; 0: none
+}
+
+// Scope is a permission that an api defines.
+type Scope struct {
+	Name     string `yaml:"name"`
+	Sentence string `yaml:"sentence"` // on the consent page
+}
+
+// DetailsType is a type of authorization_details that an api defines.
+type DetailsType struct {
+	Type     string `yaml:"type"`
+	Sentence string `yaml:"sentence"` // on the consent page, above the fields
+	// Fields that it may have; empty: locations, actions, datatypes, identifier, privileges (RFC 9396 section 2.2).
+	Fields []DetailsField `yaml:"fields,omitempty"`
+}
+
+// DetailsField is a field of authorization_details.
+type DetailsField struct {
+	Name     string   `yaml:"name"`
+	Required bool     `yaml:"required,omitempty"`
+	Values   []string `yaml:"values,omitempty"` // that it, or each item of its list, may have; empty: any
+}
+
+const (
+	// maxAPIs bounds the apis of one file.
+	maxAPIs = 256
+	// maxSentence bounds what a person reads before pressing a button, in bytes.
+	maxSentence = 200
+)
+
+func (v *validator) apis(c *Config) {
+	if len(c.APIs) > maxAPIs {
+		v.add("apis", fmt.Sprintf("has %d items, at most %d are allowed", len(c.APIs), maxAPIs))
+		return
+	}
+	for i := range c.APIs {
+		api, path := &c.APIs[i], item("apis", i)
+		same := slices.IndexFunc(c.APIs[:i], func(o API) bool { return o.Identifier == api.Identifier })
+		switch {
+		case api.Identifier == "":
+			v.add(path+".identifier", "is missing; an absolute URI, such as https://api.example.com/notes")
+		case same >= 0:
+			v.add(path+".identifier", fmt.Sprintf("%s is the identifier of %s too", quote(api.Identifier), item("apis", same)))
+		case api.Identifier == c.Issuer:
+			v.add(path+".identifier", "is the issuer, which stands for the broker's own endpoints")
+		default:
+			v.check(path+".identifier", identifierProblem(api.Identifier))
+		}
+		v.api(path, api)
+	}
+	v.resourceServers(c)
+}
+
+func (v *validator) api(path string, api *API) {
+	v.name(path+".name", api.Name)
+	if len(api.Scopes) == 0 && len(api.AuthorizationDetailsTypes) == 0 {
+		v.add(path+".scopes", "is missing; without scopes or authorization_details_types nothing can be asked for")
+	}
+	if len(api.Scopes) > maxList || len(api.AuthorizationDetailsTypes) > maxList {
+		v.add(path, fmt.Sprintf("has more than %d scopes or authorization_details_types", maxList))
+		return
+	}
+	for i, scope := range api.Scopes {
+		at := item(path+".scopes", i)
+		switch {
+		case !scopeForm.MatchString(scope.Name):
+			v.add(at+".name", quote(scope.Name)+` is not a scope: visible ASCII characters without " and \ (RFC 6749 section 3.3)`)
+		case slices.ContainsFunc(api.Scopes[:i], func(s Scope) bool { return s.Name == scope.Name }):
+			v.add(at+".name", quote(scope.Name)+" is given twice")
+		}
+		v.sentence(at+".sentence", scope.Sentence)
+	}
+	for i, kind := range api.AuthorizationDetailsTypes {
+		at := item(path+".authorization_details_types", i)
+		if !scopeForm.MatchString(kind.Type) {
+			v.add(at+".type", quote(kind.Type)+` is not a type: visible ASCII characters without " and \`)
+		}
+		v.sentence(at+".sentence", kind.Sentence)
+		for j, field := range kind.Fields {
+			if !scopeForm.MatchString(field.Name) || field.Name == "type" {
+				v.add(item(at+".fields", j)+".name", quote(field.Name)+` is not the name of a field: visible ASCII characters without " and \, and not type`)
+			}
+			v.list(item(at+".fields", j)+".values", field.Values, maxList)
+		}
+	}
+	if api.AccessTokenFormat != "" {
+		v.oneOf(path+".access_token_format", api.AccessTokenFormat, tokenFormats...)
+	}
+	if api.AccessTokenSigningAlg != "" {
+		v.oneOf(path+".access_token_signing_alg", api.AccessTokenSigningAlg, "ES256", "RS256", "EdDSA")
+	}
+	v.boundsOrZero(path+".access_token_lifetime", api.AccessTokenLifetime, 30*time.Second, day, "0 is the client's, and an API that verifies a JWT by itself accepts a revoked one until it ends")
+}
+
+// resourceServers checks that clients answer for apis that there are.
+func (v *validator) resourceServers(c *Config) {
+	identifiers := make([]string, len(c.APIs))
+	for i := range c.APIs {
+		identifiers[i] = c.APIs[i].Identifier
+	}
+	for i := range c.Clients {
+		client, path := &c.Clients[i], item("clients", i)+".resource_server_of"
+		v.list(path, client.ResourceServerOf, maxList)
+		for j, identifier := range client.ResourceServerOf {
+			if !slices.Contains(identifiers, identifier) {
+				v.add(item(path, j), quote(identifier)+" is not the identifier of an api"+didYouMean(nearest(identifier, identifiers)))
+			}
+		}
+		if client.Public && len(client.ResourceServerOf) > 0 {
+			v.add(path, "is given, and yet the client is public: whoever knows its id could introspect")
+		}
+	}
+}
+
+// sentence checks what a person reads before saying yes.
+func (v *validator) sentence(path, text string) {
+	switch {
+	case strings.TrimSpace(text) == "":
+		v.add(path, "is missing; people read it before they say yes")
+	case len(text) > maxSentence:
+		v.add(path, fmt.Sprintf("has more than %d bytes", maxSentence))
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		v.add(path, quote(text)+" has a character that does not print")
+	}
+}
+
+// identifierProblem judges an api's identifier (RFC 8707 section 2).
+func identifierProblem(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || !visibleForm.MatchString(raw) || len(raw) > maxURL || !u.IsAbs():
+		return quote(raw) + " is not an absolute URI, such as https://api.example.com/notes"
+	case strings.ContainsAny(raw, "#?"):
+		return quote(raw) + " has a fragment or a query (RFC 8707 section 2)"
+	}
+	return ""
+}
