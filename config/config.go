@@ -216,6 +216,7 @@ type Tokens struct {
 	RefreshLifetime     Duration `yaml:"refresh_lifetime"`      // since the sign-in; 0: for ever
 	RefreshIdleLifetime Duration `yaml:"refresh_idle_lifetime"` // since the last use; 0: for ever
 	RefreshGrace        Duration `yaml:"refresh_grace"`         // how long the previous refresh token still works; 0: not at all
+	DPoPNonce           string   `yaml:"dpop_nonce"`            // off, or required: DPoP proofs need a nonce of the broker's (RFC 9449 section 8)
 }
 
 // Sessions bounds how long a browser stays signed in at the broker.

@@ -32,6 +32,9 @@ func base() *Config {
 			CodeLifetime:    Duration(time.Minute),
 			// Two tabs that race, or a lost response and the retry, are done by then (RFC 9700 section 4.14.2).
 			RefreshGrace: Duration(30 * time.Second),
+			// A proof is for one request within a minute, and spent by it. A nonce keeps an app's own code from making proofs for later,
+			// and costs every app an extra round trip now and then.
+			DPoPNonce: "off",
 		},
 		Sessions:     Sessions{Lifetime: Duration(30 * day), IdleLifetime: Duration(14 * day)},
 		FlowLifetime: Duration(30 * time.Minute),

@@ -295,6 +295,7 @@ func (v *validator) tokens(t *Tokens) {
 	v.bounds("tokens.code_lifetime", t.CodeLifetime, 5*time.Second, 10*time.Minute, "RFC 6749 section 4.1.2 allows no more")
 	v.refresh("tokens", t.RefreshLifetime, t.RefreshIdleLifetime)
 	v.boundsOrZero("tokens.refresh_grace", t.RefreshGrace, time.Second, 5*time.Minute, "for as long a stolen token is not noticed")
+	v.oneOf("tokens.dpop_nonce", t.DPoPNonce, "off", "required")
 }
 
 // maxRefresh bounds the lifetimes of refresh tokens: ten years; for ever is 0.

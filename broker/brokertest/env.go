@@ -3,6 +3,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -62,6 +63,7 @@ var (
 type Env struct {
 	t       testing.TB
 	Issuer  string
+	nodeURL string // where this broker listens, of one that Node started; "" is the issuer
 	Broker  *broker.Broker
 	Sandbox *sandbox.Sandbox
 	Backend store.Backend
@@ -136,17 +138,35 @@ func startOn(t testing.TB, clock *Clock, backend store.Backend, edit ...func(*co
 	}
 	serveSandbox(e.Sandbox)
 	log := slog.New(slog.NewJSONHandler(e.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	e.Broker, err = broker.New(t.Context(), cfg, broker.Options{Log: log, Now: clock.Now, Backend: backend})
+	e.serve(log, serveBroker)
+	return e
+}
+
+// serve builds the broker of e and serves it.
+func (e *Env) serve(log *slog.Logger, listen func(http.Handler)) {
+	e.t.Helper()
+	var err error
+	e.Broker, err = broker.New(e.t.Context(), e.Config, broker.Options{Log: log, Now: e.Clock.Now, Backend: e.Backend})
 	if err != nil {
-		t.Fatal(err)
+		e.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	e.t.Cleanup(func() {
 		if err := e.Broker.Close(); err != nil {
-			t.Error(err)
+			e.t.Error(err)
 		}
 	})
-	serveBroker(e.Broker.Handler)
-	return e
+	listen(e.Broker.Handler)
+}
+
+// Node starts another broker over the same store and configuration, as behind a load balancer: it has the same issuer, and its
+// endpoints are asked at its own URL.
+func (e *Env) Node(t testing.TB) *Env {
+	t.Helper()
+	server, listen := listening(t)
+	node := *e
+	node.t, node.nodeURL = t, server.URL
+	node.serve(slog.New(slog.NewJSONHandler(e.Logs, &slog.HandlerOptions{Level: slog.LevelDebug})), listen)
+	return &node
 }
 
 func yaml(issuer, sandboxURL string) string {
@@ -251,15 +271,26 @@ func (r *Response) String(name string) string {
 	return s
 }
 
+func (e *Env) url() string { return cmp.Or(e.nodeURL, e.Issuer) }
+
 // Post sends a form to an endpoint, as the client: by HTTP Basic, or with its id alone if it is public.
 func (e *Env) Post(t testing.TB, path string, c Client, form url.Values) *Response {
+	t.Helper()
+	return e.PostWith(t, path, c, form, nil)
+}
+
+// PostWith is Post with further headers.
+func (e *Env) PostWith(t testing.TB, path string, c Client, form url.Values, header http.Header) *Response {
 	t.Helper()
 	if c.Secret == "" && c.ID != "" {
 		form.Set("client_id", c.ID)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.Issuer+path, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.url()+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[http.CanonicalHeaderKey(name)] = values
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if c.Secret != "" {
@@ -292,6 +323,11 @@ func Do(t testing.TB, request *http.Request) *Response {
 // Redeem exchanges a code.
 func (e *Env) Redeem(t testing.TB, c Client, code string, edits ...string) *Response {
 	t.Helper()
+	return e.Post(t, "/token", c, RedeemForm(c, code, edits...))
+}
+
+// RedeemForm is the request that exchanges a code.
+func RedeemForm(c Client, code string, edits ...string) url.Values {
 	form := url.Values{
 		"grant_type": {"authorization_code"}, "code": {code},
 		"redirect_uri": {c.RedirectURI}, "code_verifier": {Verifier},
@@ -303,7 +339,7 @@ func (e *Env) Redeem(t testing.TB, c Client, code string, edits ...string) *Resp
 			form.Set(edits[i], edits[i+1])
 		}
 	}
-	return e.Post(t, "/token", c, form)
+	return form
 }
 
 // SignIn signs in with a fresh code and returns the tokens.
@@ -340,11 +376,17 @@ func (e *Env) Active(t testing.TB, c Client, token string) bool {
 // Userinfo asks userinfo with an access token.
 func (e *Env) Userinfo(t testing.TB, token string) *Response {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.Issuer+"/userinfo", nil)
+	return e.UserinfoWith(t, http.Header{"Authorization": {"Bearer " + token}})
+}
+
+// UserinfoWith asks userinfo with the headers given.
+func (e *Env) UserinfoWith(t testing.TB, header http.Header) *Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url()+"/userinfo", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header = header
 	return Do(t, request)
 }
 

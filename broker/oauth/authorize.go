@@ -151,7 +151,7 @@ func (s *Server) judge(query url.Values, client *registry.Client, redirectURI st
 		req.ResponseMode = mode
 	}
 	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{
-		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgePrompt, s.judgeHints,
+		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgeDPoP, judgePrompt, s.judgeHints,
 	} {
 		if refusal := step(p, client, &req); refusal != nil {
 			return req, refusal

@@ -55,6 +55,7 @@ const (
 	codeInvalidToken        = "invalid_token"                 // RFC 6750 section 3.1
 	codeInsufficientScope   = "insufficient_scope"            // RFC 6750 section 3.1
 	codeInvalidDPoPProof    = "invalid_dpop_proof"            // RFC 9449 section 5
+	codeUseDPoPNonce        = "use_dpop_nonce"                // RFC 9449 section 8
 	codeInvalidTarget       = "invalid_target"                // RFC 8707 section 2
 	codeInvalidDetails      = "invalid_authorization_details" // RFC 9396 section 5
 )

@@ -34,7 +34,7 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 		return nil, internal(err)
 	}
 	f := &doc.Value
-	if refusal := judgeCode(f, t.client.ID, t.params); refusal != nil {
+	if refusal := judgeCode(f, t.client.ID, t.params, t.binding); refusal != nil {
 		return nil, refusal
 	}
 	if s.codeExpired(f) {
@@ -79,8 +79,8 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 	return &issuance{grant: g, account: account, target: target, scopes: f.Request.Scopes, nonce: f.Request.Nonce}, nil
 }
 
-// judgeCode checks what a code is bound to: its client, its redirect URI and its PKCE challenge.
-func judgeCode(f *flow.Flow, clientID string, p params) *Error {
+// judgeCode checks what a code is bound to: its client, its redirect URI, its PKCE challenge and, if the app said so, its key.
+func judgeCode(f *flow.Flow, clientID string, p params, key senderKey) *Error {
 	verifier := p.get("code_verifier")
 	switch {
 	case f.Step != flow.Done || f.SignIn == nil:
@@ -99,6 +99,8 @@ func judgeCode(f *flow.Flow, clientID string, p params) *Error {
 		return refuse(codeInvalidRequest, "code_verifier is missing; the authorization request had a code_challenge")
 	case f.Request.CodeChallenge != "" && !verifierMatches(verifier, f.Request.CodeChallenge):
 		return badCode("code_verifier does not match the code_challenge of the authorization request")
+	case f.Request.DPoPJKT != "" && key.jkt != f.Request.DPoPJKT: // RFC 9449 section 10
+		return badCode("the code is bound to another key; send a DPoP proof for the one that the authorization request named")
 	}
 	return nil
 }

@@ -45,6 +45,7 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, err
 	}
+	bindRefresh(&g.Value, t) // a grant that was not bound until now is from the next token on
 	g, err = s.grants.Refresh(ctx, g, generation, s.refreshLimits(t.client))
 	if errors.Is(err, grant.ErrReused) {
 		s.auditRevoked(ctx, grantID, t.client.ID, account.ID, grant.ReasonRefreshReused)

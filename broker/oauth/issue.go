@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/registry"
@@ -91,7 +92,7 @@ func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) 
 // section 5), or as it is.
 func tokenType(jkt string) string {
 	if jkt != "" {
-		return "DPoP"
+		return dpop.Scheme
 	}
 	return "Bearer"
 }

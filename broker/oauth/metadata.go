@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/keyset"
 )
 
@@ -46,6 +47,7 @@ type metadata struct {
 	RequestParameter        bool     `json:"request_parameter_supported"`
 	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                // its default is true
 	IssOnAuthorizeResponses bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
+	DPoPAlgs                []string `json:"dpop_signing_alg_values_supported"`              // RFC 9449 section 5.1
 	ServiceDocumentation    string   `json:"service_documentation,omitempty"`
 }
 
@@ -87,6 +89,7 @@ func (s *Server) metadata() metadata {
 		Claims:                  supportedClaims,
 		DetailsTypes:            s.policy.apis.DetailsTypes(),
 		IssOnAuthorizeResponses: true,
+		DPoPAlgs:                dpop.Algorithms(),
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
@@ -83,6 +84,7 @@ type Options struct {
 	SigningAlgs       []string // what ID tokens may be signed with
 	AccessTokenFormat token.Format
 	Lifetimes         Lifetimes
+	DPoPNonce         bool // DPoP proofs must have a nonce of this server's (RFC 9449 section 8)
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -124,6 +126,8 @@ type Server struct {
 	lifetimes      Lifetimes
 	redeemers      map[string]grantType
 	authenticators map[string]authMethod
+	dpopNonce      bool
+	proofBase      string // the issuer as proofs' htu are compared with it
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -136,6 +140,7 @@ type Server struct {
 	keys     *token.Keys // our own
 	access   *token.AccessTokens
 	idTokens *token.IDTokens
+	nonces   *dpop.Nonces
 	audit    *audit.Recorder
 	log      *slog.Logger
 	now      func() time.Time
@@ -165,6 +170,9 @@ func New(o Options) *Server {
 		keys:        o.Keys,
 		access:      token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
 		idTokens:    token.NewIDTokens(o.Keys, o.Issuer),
+		dpopNonce:   o.DPoPNonce,
+		proofBase:   proofBase(o.Issuer),
+		nonces:      dpop.NewNonces(o.Ring),
 		audit:       o.Audit,
 		log:         o.Log,
 		now:         o.Now,

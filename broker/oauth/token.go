@@ -88,8 +88,12 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 }
 
 // senderKey finds what the request proves to hold, and refuses one that proves less than its client has to.
-func (s *Server) senderKey(_ http.ResponseWriter, _ *http.Request, client *registry.Client) (senderKey, *Error) {
+func (s *Server) senderKey(w http.ResponseWriter, r *http.Request, client *registry.Client) (senderKey, *Error) {
 	var key senderKey
+	var refusal *Error
+	if key.jkt, refusal = s.proofKey(w, r, PathToken, client); refusal != nil {
+		return key, refusal
+	}
 	switch {
 	case client.DPoPBound && key.jkt == "":
 		return key, refuse(codeInvalidDPoPProof, "this client's tokens are bound to a key: send a proof in the header DPoP (RFC 9449)")
