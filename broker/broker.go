@@ -133,6 +133,10 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	if err != nil {
 		return err
 	}
+	certificates, err := openMTLS(cfg)
+	if err != nil {
+		return err
+	}
 
 	// The two halves call each other: oauth begins flows and ends them, signin moves them along.
 	var people *signin.Service
@@ -156,6 +160,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		},
 		DPoPNonce: cfg.Tokens.DPoPNonce == "required",
 		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
+		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
@@ -190,7 +195,9 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	b.Handler = web.Chain(web.KeepOpener(mux), web.Options{
 		Logger:         o.accessLog,
 		TrustedProxies: cfg.TrustedProxyPrefixes(),
-		Now:            o.clock,
+		// Empty unless a proxy is to pass certificates on.
+		CertificateHeader: cfg.MTLS.Header,
+		Now:               o.clock,
 	})
 	return nil
 }
@@ -233,6 +240,24 @@ func openFetch(cfg *config.Config) (*fetch.Client, error) {
 		}
 	}
 	return fetch.New(o), nil
+}
+
+// openMTLS reads what certificates of clients are checked against.
+func openMTLS(cfg *config.Config) (oauth.MTLS, error) {
+	m := oauth.MTLS{On: cfg.MTLS.Mode != config.MTLSOff, URL: cfg.MTLS.URL}
+	if cfg.MTLS.CAFile == "" {
+		return m, nil
+	}
+	pem, err := os.ReadFile(cfg.MTLS.CAFile)
+	if err != nil {
+		return m, fmt.Errorf("mtls.ca_file: %w", err)
+	}
+	// Of its own, not beside the system's: any of those could otherwise name itself a client.
+	m.Authorities = x509.NewCertPool()
+	if !m.Authorities.AppendCertsFromPEM(pem) {
+		return m, fmt.Errorf("mtls.ca_file: %s holds no certificate", cfg.MTLS.CAFile)
+	}
+	return m, nil
 }
 
 // openConnectors makes the configured connectors, in their order.

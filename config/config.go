@@ -16,6 +16,7 @@ type Config struct {
 	TLS    TLS    `yaml:"tls,omitempty"`
 	// TrustedProxies are addresses and CIDRs whose X-Forwarded-* headers are believed; see TrustedProxyPrefixes.
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty"`
+	MTLS           MTLS     `yaml:"mtls"`
 	Store          Store    `yaml:"store"`
 	// Keyring are the secrets that all keys derive from or are sealed under. The first makes what is new, all of them
 	// read. At most MaxKeyringSecrets.
@@ -47,6 +48,22 @@ type Config struct {
 type TLS struct {
 	CertFile string `yaml:"cert_file,omitempty"` // PEM, the leaf first; read again when it changes
 	KeyFile  string `yaml:"key_file,omitempty"`  // PEM
+}
+
+// The modes of MTLS.
+const (
+	MTLSOff   = "off"
+	MTLSTLS   = "tls"   // the broker's own TLS asks for certificates
+	MTLSProxy = "proxy" // a trusted proxy's does, and passes them on
+)
+
+// MTLS is about certificates of clients (RFC 8705), for tls_client_auth, self_signed_tls_client_auth and certificate-bound tokens.
+type MTLS struct {
+	Mode   string `yaml:"mode"`
+	Header string `yaml:"header,omitempty"`  // proxy: where the certificate is; empty in other modes
+	CAFile string `yaml:"ca_file,omitempty"` // PEM: who issues the certificates of tls_client_auth; empty: that method is off
+	URL    string `yaml:"url,omitempty"`     // of the endpoints that ask for certificates, if not the issuer: scheme and host
+	Listen string `yaml:"listen,omitempty"`  // tls: host:port of a listener of their own; empty: Listen asks everybody
 }
 
 // The types of store.

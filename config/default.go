@@ -18,6 +18,7 @@ func Default() *Config {
 func base() *Config {
 	return &Config{
 		Listen:  "127.0.0.1:8080",
+		MTLS:    MTLS{Mode: MTLSOff},
 		Store:   Store{Type: StoreSQLite},
 		Linking: LinkAsk,
 		// All but the password grant, which RFC 9700 section 2.4 says must not be used: it is for what cannot be changed otherwise.
@@ -63,6 +64,9 @@ func (c *Config) complete() {
 		if c.Store.Database == "" {
 			c.Store.Database = "portico"
 		}
+	}
+	if c.MTLS.Mode == MTLSProxy && c.MTLS.Header == "" {
+		c.MTLS.Header = "Client-Cert" // RFC 9440 section 2
 	}
 	if c.Sandbox.URL == "" && loopbackAddress(c.Sandbox.Listen) && !strings.HasSuffix(c.Sandbox.Listen, ":0") {
 		c.Sandbox.URL = "http://" + c.Sandbox.Listen

@@ -38,7 +38,14 @@ var (
 	visibleForm      = regexp.MustCompile(`^[!-~]+$`)                 // RFC 6749 appendix A.1, without the space
 	scopeForm        = regexp.MustCompile(`^[!#-\[\]-~]+$`)           // RFC 6749 section 3.3
 	domainForm       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$`)
+	headerForm       = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 	graphVersionForm = regexp.MustCompile(`^v[0-9]{1,3}\.[0-9]{1,2}$`)
+
+	// otherHeaders are those that requests carry for other purposes, or that proxies set.
+	otherHeaders = []string{
+		"Authorization", "Cookie", "Host", "Origin", "Referer", "Content-Type", "Content-Length", "Accept", "User-Agent", "DPoP", "Forwarded",
+		"X-Forwarded-For", "X-Forwarded-Proto", "X-Request-Id",
+	}
 
 	grantTypes = []string{
 		"authorization_code", "refresh_token", "client_credentials", "password",
@@ -64,6 +71,7 @@ func (c *Config) validate() Problems {
 			v.add(item("trusted_proxies", i), quote(proxy)+" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8")
 		}
 	}
+	v.mtls(c)
 	v.store(&c.Store)
 	v.keyring(c)
 	v.oneOf("linking", string(c.Linking), string(LinkAsk), string(LinkVerified), string(LinkNever))
@@ -191,6 +199,60 @@ func (v *validator) tls(c *Config) {
 		v.add("tls.cert_file", "is missing; key_file needs it")
 	case cert && strings.HasPrefix(c.Issuer, "http:"):
 		v.add("tls", "serves https, but the issuer begins with http://")
+	}
+}
+
+func (v *validator) mtls(c *Config) {
+	m := &c.MTLS
+	v.oneOf("mtls.mode", m.Mode, MTLSOff, MTLSTLS, MTLSProxy)
+	for _, k := range []struct{ key, value, mode string }{
+		{"header", m.Header, MTLSProxy}, {"listen", m.Listen, MTLSTLS}, {"ca_file", m.CAFile, m.Mode}, {"url", m.URL, m.Mode},
+	} {
+		if k.value != "" && (m.Mode == MTLSOff || m.Mode != k.mode) {
+			v.add("mtls."+k.key, "has no effect with mtls.mode "+m.Mode)
+		}
+	}
+	if m.URL != "" {
+		v.check("mtls.url", originProblem(m.URL, "the broker"))
+		if !strings.HasPrefix(m.URL, "https://") {
+			v.add("mtls.url", quote(m.URL)+" must begin with https://: certificates are a part of TLS")
+		}
+	}
+	for i := range c.Clients {
+		client, path := &c.Clients[i], item("clients", i)
+		method := client.TokenEndpointAuthMethod
+		switch byCertificate := method == "tls_client_auth" || method == "self_signed_tls_client_auth"; {
+		case m.Mode == MTLSOff && byCertificate:
+			v.add(path+".token_endpoint_auth_method", method+" needs mtls.mode")
+		case m.Mode == MTLSOff && client.CertificateBoundAccessTokens:
+			v.add(path+".tls_client_certificate_bound_access_tokens", "needs mtls.mode")
+		case method == "tls_client_auth" && m.CAFile == "":
+			v.add(path+".token_endpoint_auth_method", method+" needs mtls.ca_file: who issues the certificates")
+		}
+	}
+	switch m.Mode {
+	case MTLSProxy:
+		// A header that means something else would be taken off every request.
+		if !headerForm.MatchString(m.Header) || slices.ContainsFunc(otherHeaders, func(h string) bool { return strings.EqualFold(h, m.Header) }) {
+			v.add("mtls.header", quote(m.Header)+" is not the name of a header of its own, such as Client-Cert")
+		}
+		if len(c.TrustedProxies) == 0 {
+			v.add("trusted_proxies", "is missing: with mtls.mode proxy, it says whose mtls.header is believed")
+		}
+	case MTLSTLS:
+		if c.TLS.CertFile == "" {
+			v.add("tls.cert_file", "is missing: with mtls.mode tls the broker itself serves https; behind a proxy that does, the mode is proxy")
+		}
+		if m.Listen == "" {
+			return
+		}
+		v.listen("mtls.listen", m.Listen)
+		if m.Listen == c.Listen && !strings.HasSuffix(m.Listen, ":0") {
+			v.add("mtls.listen", "is the broker's own address; leave it out to ask for certificates there")
+		}
+		if m.URL == "" {
+			v.add("mtls.url", "is missing: apps find mtls.listen by it, in the metadata; such as https://mtls.example.com")
+		}
 	}
 }
 

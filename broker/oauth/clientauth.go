@@ -31,7 +31,7 @@ type authMethod func(r *http.Request, client *registry.Client, c credentials) er
 
 // authMethods are those that are on, by their names in registrations.
 func (s *Server) authMethods() map[string]authMethod {
-	return map[string]authMethod{
+	methods := map[string]authMethod{
 		registry.AuthBasic:         s.bySecret,
 		registry.AuthPost:          s.bySecret,
 		registry.AuthSecretJWT:     s.bySecretJWT,
@@ -39,6 +39,13 @@ func (s *Server) authMethods() map[string]authMethod {
 		// A public client is who it says it is, as far as a token or code of its own bears it out.
 		registry.AuthNone: func(*http.Request, *registry.Client, credentials) error { return nil },
 	}
+	if s.mtls.On {
+		methods[registry.AuthSelfSignedTLS] = s.bySelfSignedTLS
+	}
+	if s.mtls.On && s.mtls.Authorities != nil {
+		methods[registry.AuthTLS] = s.byTLS
+	}
+	return methods
 }
 
 // authMethodNames are the methods that are on, for the metadata; those but "none" for endpoints that a public client may not call.
@@ -146,7 +153,7 @@ func (s *Server) authenticate(r *http.Request, p params) (*registry.Client, *Err
 	case !client.AllowsAuth(c.method):
 		return nil, badClient("the client is not registered for " + c.method)
 	case !on:
-		return nil, badClient(c.method + " is not switched on (mtls)")
+		return nil, badClient(c.method + " is not switched on: it needs mtls in the configuration, and tls_client_auth mtls.ca_file")
 	}
 	if err := check(r, client, c); err != nil {
 		var refusal *Error

@@ -132,7 +132,11 @@ func (s *Server) assertionAudiences(r *http.Request, strict bool) []string {
 	if strict {
 		return []string{s.issuer}
 	}
-	return []string{s.issuer, s.issuer + PathToken, s.issuer + r.URL.Path}
+	names := []string{s.issuer, s.issuer + PathToken, s.issuer + r.URL.Path}
+	if s.mtls.URL != "" {
+		names = append(names, s.alias(PathToken), s.alias(r.URL.Path))
+	}
+	return names
 }
 
 func badAssertion(err error) *Error { return invalidClient("client_assertion: %s", err) }

@@ -45,10 +45,13 @@ type metadata struct {
 	DetailsTypes            []string `json:"authorization_details_types_supported,omitempty"` // RFC 9396 section 10
 	ClaimsParameter         bool     `json:"claims_parameter_supported"`
 	RequestParameter        bool     `json:"request_parameter_supported"`
-	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                // its default is true
-	IssOnAuthorizeResponses bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
-	DPoPAlgs                []string `json:"dpop_signing_alg_values_supported"`              // RFC 9449 section 5.1
-	ServiceDocumentation    string   `json:"service_documentation,omitempty"`
+	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                      // its default is true
+	IssOnAuthorizeResponses bool     `json:"authorization_response_iss_parameter_supported"`       // RFC 9207 section 3
+	DPoPAlgs                []string `json:"dpop_signing_alg_values_supported"`                    // RFC 9449 section 5.1
+	CertificateBound        bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 section 3.3
+	// MTLSAliases are where clients with a certificate call (RFC 8705 section 5).
+	MTLSAliases          map[string]string `json:"mtls_endpoint_aliases,omitempty"`
+	ServiceDocumentation string            `json:"service_documentation,omitempty"`
 }
 
 func (s *Server) metadata() metadata {
@@ -90,6 +93,8 @@ func (s *Server) metadata() metadata {
 		DetailsTypes:            s.policy.apis.DetailsTypes(),
 		IssOnAuthorizeResponses: true,
 		DPoPAlgs:                dpop.Algorithms(),
+		CertificateBound:        s.mtls.On,
+		MTLSAliases:             s.aliases(),
 	}
 }
 

@@ -85,6 +85,7 @@ type Options struct {
 	AccessTokenFormat token.Format
 	Lifetimes         Lifetimes
 	DPoPNonce         bool // DPoP proofs must have a nonce of this server's (RFC 9449 section 8)
+	MTLS              MTLS
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -128,6 +129,7 @@ type Server struct {
 	authenticators map[string]authMethod
 	dpopNonce      bool
 	proofBase      string // the issuer as proofs' htu are compared with it
+	mtls           MTLS
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -159,6 +161,7 @@ func New(o Options) *Server {
 		policy:      policy{issuer: o.Issuer, scopes: o.Scopes, apis: o.APIs, format: o.AccessTokenFormat, lifetime: o.Lifetimes.AccessToken},
 		signingAlgs: o.SigningAlgs,
 		lifetimes:   o.Lifetimes,
+		mtls:        o.MTLS,
 		clients:     o.Clients,
 		accounts:    o.Accounts,
 		flows:       o.Flows,

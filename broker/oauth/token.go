@@ -94,6 +94,9 @@ func (s *Server) senderKey(w http.ResponseWriter, r *http.Request, client *regis
 	if key.jkt, refusal = s.proofKey(w, r, PathToken, client); refusal != nil {
 		return key, refusal
 	}
+	if client.CertificateBound {
+		key.certThumbprint = s.certThumbprint(r)
+	}
 	switch {
 	case client.DPoPBound && key.jkt == "":
 		return key, refuse(codeInvalidDPoPProof, "this client's tokens are bound to a key: send a proof in the header DPoP (RFC 9449)")

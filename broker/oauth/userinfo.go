@@ -64,8 +64,11 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 // bound checks that the sender holds what the access token is bound to, and that the token came in the way that its binding demands
-// (RFC 9449 section 7). The proof, which is not spent yet, is nil for a token without one.
+// (RFC 8705 section 3, RFC 9449 section 7). The proof, which is not spent yet, is nil for a token without one.
 func (s *Server) bound(w http.ResponseWriter, r *http.Request, sent presented, access *token.Access) (*dpop.Proof, *Error) {
+	if refusal := s.checkCertificate(r, access.CertThumbprint); refusal != nil {
+		return nil, refusal
+	}
 	switch {
 	case sent.scheme != dpop.Scheme && access.KeyThumbprint == "":
 		return nil, nil

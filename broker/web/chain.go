@@ -31,6 +31,9 @@ type Options struct {
 	// TrustedProxies are the addresses whose X-Forwarded-For, X-Forwarded-Proto, Forwarded and X-Request-Id headers
 	// are believed. Nobody else's are.
 	TrustedProxies []netip.Prefix
+	// CertificateHeader is the header in which a trusted proxy passes on the certificate of its client; see ClientCertificate. It is
+	// taken off every request, whoever sends it. "" means that no proxy does so.
+	CertificateHeader string
 	// NewID makes request ids: 1 to 128 letters, digits, '.', '_' or '-'. Nil means 130 random bits in
 	// base32.
 	NewID func() string
@@ -63,6 +66,7 @@ func Chain(handler http.Handler, o Options) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.CertificateHeader = http.CanonicalHeaderKey(o.CertificateHeader)
 	return &chain{Options: o, next: handler}
 }
 
@@ -112,7 +116,11 @@ func (c *chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *chain) identify(x *exchange, r *http.Request) {
 	peer := peerAddr(r.RemoteAddr)
 	x.ip, x.https = peer, r.TLS != nil
-	if len(c.TrustedProxies) > 0 && trusted(c.TrustedProxies, peer) {
+	byProxy := len(c.TrustedProxies) > 0 && trusted(c.TrustedProxies, peer)
+	if c.CertificateHeader != "" {
+		x.certificate = takeCertificate(r.Header, c.CertificateHeader, byProxy)
+	}
+	if byProxy {
 		var scheme string
 		x.ip, scheme = forwarded(r.Header, peer, c.TrustedProxies)
 		if scheme != "" {
@@ -152,6 +160,8 @@ type exchange struct {
 	ip       netip.Addr
 	https    bool
 	returned bool // the handler came back without a panic
+	// certificate is what a trusted proxy says of the client's certificate, unread; see ClientCertificate.
+	certificate []string
 }
 
 type exchangeKey struct{}

@@ -43,6 +43,9 @@ type Endpoint struct {
 	// CertFile and KeyFile, both or neither, are PEM files for TLS 1.2 or later and HTTP/2. They are read again within
 	// seconds of a change; if the new pair is broken the old one stays, and the log says so.
 	CertFile, KeyFile string
+	// RequestClientCertificate asks each TLS client for a certificate, which it may decline (RFC 8705 section 2). ClientCertificate
+	// is what came of it. Browsers may ask people which one to send, so it is for an address that only apps call.
+	RequestClientCertificate bool
 }
 
 // ServerOptions says what to serve and how to stop.
@@ -160,6 +163,10 @@ func newServer(e Endpoint, o ServerOptions) (*http.Server, error) {
 		return nil, err
 	}
 	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	if e.RequestClientCertificate {
+		// Whom to believe is decided at each request, by what the client is registered with: some certificates are self-signed.
+		server.TLSConfig.ClientAuth = tls.RequestClientCert
+	}
 	return server, nil
 }
 

@@ -42,9 +42,13 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, s serving)
 	if err != nil {
 		return err
 	}
-	endpoints := []web.Endpoint{{
-		Handler: b.Handler, Addr: cfg.Listen, CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile,
-	}}
+	endpoint := web.Endpoint{Handler: b.Handler, Addr: cfg.Listen, CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile}
+	endpoint.RequestClientCertificate = cfg.MTLS.Mode == config.MTLSTLS && cfg.MTLS.Listen == ""
+	endpoints := []web.Endpoint{endpoint}
+	if cfg.MTLS.Listen != "" {
+		endpoint.Addr, endpoint.RequestClientCertificate = cfg.MTLS.Listen, true
+		endpoints = append(endpoints, endpoint)
+	}
 	if cfg.Sandbox.Listen != "" {
 		providers, err := broker.NewSandbox(cfg, broker.Options{Log: log})
 		if err != nil {
