@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/device"
 	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
@@ -25,6 +26,7 @@ import (
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/signin"
 	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/throttle"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
@@ -127,6 +129,13 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 
 	flows := flow.New(b.Backend, token.NewID, o.Now, cfg.FlowLifetime.Std())
 	grants := grant.New(b.Backend, o.Now)
+	var devices *device.Authorizations
+	if slices.Contains(cfg.GrantTypes, registry.GrantDeviceCode) {
+		devices = device.New(b.Backend, device.Options{
+			Lifetime: cfg.Device.Lifetime.Std(), Interval: cfg.Device.Interval.Std(),
+			Now: o.Now, NewID: token.NewID, NewUserCode: device.NewUserCode,
+		})
+	}
 	scopes := oauth.Scopes()
 
 	outgoing, err := openFetch(cfg)
@@ -159,7 +168,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 			},
 		},
 		DPoPNonce: cfg.Tokens.DPoPNonce == "required",
-		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
+		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
@@ -176,8 +185,8 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	})
 	people = signin.New(signin.Options{
 		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
-		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Grants: grants,
-		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions,
+		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: grants,
+		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now),
 		Ring: b.Ring, IDTokens: token.NewIDTokens(b.keys, cfg.Issuer), Pages: pages,
 		Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Responder: apps,

@@ -34,6 +34,7 @@ type Config struct {
 	Sessions   Sessions `yaml:"sessions"`
 	// FlowLifetime is how long one sign-in may take, from the app and back to it.
 	FlowLifetime Duration `yaml:"flow_lifetime"`
+	Device       Device   `yaml:"device"`
 	Signing      Signing  `yaml:"signing"`
 	Upstream     Upstream `yaml:"upstream"`
 	Fetch        Fetch    `yaml:"fetch,omitempty"`
@@ -240,6 +241,12 @@ type Tokens struct {
 type Sessions struct {
 	Lifetime     Duration `yaml:"lifetime"`      // since the sign-in
 	IdleLifetime Duration `yaml:"idle_lifetime"` // since the last use; 0: no limit
+}
+
+// Device is about devices that a person connects with a code (RFC 8628).
+type Device struct {
+	Lifetime Duration `yaml:"lifetime"` // of a code
+	Interval Duration `yaml:"interval"` // between two polls of a device; whole seconds
 }
 
 // Signing is about the keys that sign tokens.

@@ -39,11 +39,13 @@ func base() *Config {
 		},
 		Sessions:     Sessions{Lifetime: Duration(30 * day), IdleLifetime: Duration(14 * day)},
 		FlowLifetime: Duration(30 * time.Minute),
-		Signing:      Signing{RotateEvery: Duration(90 * day)},
-		Upstream:     Upstream{Timeout: Duration(10 * time.Second)},
-		Log:          Log{Level: "info", Format: "json"},
-		HTTP:         HTTP{ShutdownGrace: Duration(10 * time.Second)},
-		Brand:        Brand{Name: "Portico"},
+		// Time to fetch a phone and sign in, and no more: a phisher has as long to talk somebody into typing it (RFC 8628 section 5.4).
+		Device:   Device{Lifetime: Duration(10 * time.Minute), Interval: Duration(5 * time.Second)},
+		Signing:  Signing{RotateEvery: Duration(90 * day)},
+		Upstream: Upstream{Timeout: Duration(10 * time.Second)},
+		Log:      Log{Level: "info", Format: "json"},
+		HTTP:     HTTP{ShutdownGrace: Duration(10 * time.Second)},
+		Brand:    Brand{Name: "Portico"},
 	}
 }
 

@@ -87,6 +87,11 @@ func (c *Config) validate() Problems {
 	v.bounds("sessions.lifetime", c.Sessions.Lifetime, 5*time.Minute, 400*day, "browsers keep no cookie longer than 400 days")
 	v.boundsOrZero("sessions.idle_lifetime", c.Sessions.IdleLifetime, time.Minute, c.Sessions.Lifetime.Std(), "0 is no limit, and more than sessions.lifetime has no effect")
 	v.bounds("flow_lifetime", c.FlowLifetime, time.Minute, day, "a person has to find a password meanwhile, and a page left open overnight is not a sign-in")
+	v.bounds("device.lifetime", c.Device.Lifetime, 2*time.Minute, 30*time.Minute, "a person has to type it and sign in meanwhile, and whoever guesses has as long")
+	v.bounds("device.interval", c.Device.Interval, time.Second, time.Minute, "each device asks once an interval, and a person waits as long after saying yes")
+	if c.Device.Interval.Std()%time.Second != 0 {
+		v.add("device.interval", fmt.Sprintf("%s is not a whole number of seconds, which is how devices are told", c.Device.Interval))
+	}
 	v.boundsOrZero("signing.rotate_every", c.Signing.RotateEvery, 2*day, 1000*day, "0 is only when told to, and a new key is published for a day before it signs")
 	v.bounds("upstream.timeout", c.Upstream.Timeout, 100*time.Millisecond, time.Minute, "a person waits for it")
 	v.oneOf("log.level", string(c.Log.Level), "debug", "info", "warn", "error")

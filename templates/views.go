@@ -89,6 +89,7 @@ type DeviceConfirmPage struct {
 	SwitchAction string
 	Account      AccountView
 	Scopes       []ScopeView
+	Details      []DetailView
 
 	// Where the device's request came from. Address and UserAgent may be empty.
 	Address     string

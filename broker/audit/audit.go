@@ -24,6 +24,8 @@ const (
 	IdentityLinked Kind = "identity.linked"
 	SigninRefused  Kind = "signin.refused"
 	GrantRevoked   Kind = "grant.revoked"
+	DeviceApproved Kind = "device.approved"
+	DeviceDenied   Kind = "device.denied"
 	ClientAdded    Kind = "client.added"
 	ClientChanged  Kind = "client.changed"
 	ClientRemoved  Kind = "client.removed"

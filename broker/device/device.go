@@ -78,6 +78,12 @@ type Doc = store.Doc[Authorization]
 // Handle names the authorization of doc for good.
 func Handle(doc *Doc) string { return doc.ID + doc.Value.ID }
 
+// ID is the id of the authorization with this handle, and of the grant that may come of it.
+func ID(handle string) string {
+	_, id, _ := parseHandle(handle)
+	return id
+}
+
 // Verdict is what a device that polls is told (RFC 8628 section 3.5).
 type Verdict int
 
@@ -252,9 +258,9 @@ func (s *Authorizations) Poll(ctx context.Context, handle, clientID string) (*Do
 }
 
 // Answer records what the person said in a flow; signIn is who said yes. Only one answer is taken: ErrAnswered for every other but the
-// same one of the same flow, which a button pressed twice sends. ErrExpired if it is too late.
-func (s *Authorizations) Answer(ctx context.Context, handle, flowID string, answer Answer, signIn *flow.SignIn) error {
-	err := s.change(ctx, handle, func(d *Doc) error {
+// same one of the same flow, which a button pressed twice sends; first says that it was not that. ErrExpired if it is too late.
+func (s *Authorizations) Answer(ctx context.Context, handle, flowID string, answer Answer, signIn *flow.SignIn) (first bool, err error) {
+	err = s.change(ctx, handle, func(d *Doc) error {
 		a, now := &d.Value, s.o.Now()
 		switch {
 		case a.Answer == answer && a.AnsweredBy == flowID:
@@ -271,9 +277,9 @@ func (s *Authorizations) Answer(ctx context.Context, handle, flowID string, answ
 		return nil
 	})
 	if errors.Is(err, errUnchanged) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 var errUnchanged = errors.New("nothing to change")

@@ -99,7 +99,7 @@ func TestACodeIsAnsweredOnce(t *testing.T) {
 			if i%2 == 0 {
 				answer = Denied
 			}
-			switch err := w.s.Answer(t.Context(), Handle(doc), by, answer, &flow.SignIn{AccountID: by}); {
+			switch _, err := w.s.Answer(t.Context(), Handle(doc), by, answer, &flow.SignIn{AccountID: by}); {
 			case err == nil:
 				answered.Add(1)
 			case errors.Is(err, ErrAnswered):
@@ -119,14 +119,14 @@ func TestACodeIsAnsweredOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := polled.Value
-		if err := w.s.Answer(t.Context(), Handle(doc), a.AnsweredBy, a.Answer, nil); err != nil {
+		if _, err := w.s.Answer(t.Context(), Handle(doc), a.AnsweredBy, a.Answer, nil); err != nil {
 			t.Errorf("the same answer of the same flow: %v", err)
 		}
 		other := Denied
 		if a.Answer == Denied {
 			other = Approved
 		}
-		if err := w.s.Answer(t.Context(), Handle(doc), a.AnsweredBy, other, nil); !errors.Is(err, ErrAnswered) {
+		if _, err := w.s.Answer(t.Context(), Handle(doc), a.AnsweredBy, other, nil); !errors.Is(err, ErrAnswered) {
 			t.Errorf("the flow that answered changes its mind: %v", err)
 		}
 	})
@@ -172,10 +172,10 @@ func TestACodeThatComesUpAgainIsAnotherAuthorization(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.s.Answer(t.Context(), Handle(first), "flow-1", Approved, nil); !errors.Is(err, ErrExpired) {
+		if _, err := w.s.Answer(t.Context(), Handle(first), "flow-1", Approved, nil); !errors.Is(err, ErrExpired) {
 			t.Errorf("the first authorization's flow answers the second: %v", err)
 		}
-		if err := w.s.Answer(t.Context(), Handle(second), "flow-2", Approved, nil); err != nil {
+		if _, err := w.s.Answer(t.Context(), Handle(second), "flow-2", Approved, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := w.s.Poll(t.Context(), Handle(first), "tv"); !errors.Is(err, ErrExpired) {
@@ -195,7 +195,7 @@ func TestAnAnswerInTheLastMomentReachesTheDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.advance(10*time.Minute - 2*time.Second)
-		if err := w.s.Answer(t.Context(), Handle(doc), "flow-1", Approved, &flow.SignIn{AccountID: "a"}); err != nil {
+		if _, err := w.s.Answer(t.Context(), Handle(doc), "flow-1", Approved, &flow.SignIn{AccountID: "a"}); err != nil {
 			t.Fatal(err)
 		}
 		w.advance(30 * time.Second)

@@ -117,9 +117,19 @@ type Failure struct {
 	Description string `json:"description"`
 }
 
+// Device is the device authorization that a flow is to answer (RFC 8628).
+type Device struct {
+	Handle   string `json:"handle"`    // of the authorization
+	UserCode string `json:"user_code"` // as the person gave it
+	// Denied says that the person said no, as against a flow that ended before anybody said anything.
+	Denied bool `json:"denied,omitempty"`
+}
+
 // Flow is one attempt to authorize a client.
 type Flow struct {
-	Request   Request   `json:"request"`
+	Request Request `json:"request"`
+	// Device, if set, is where the answer goes: the request then has no redirect URI, and the flow's end no code.
+	Device    *Device   `json:"device,omitempty"`
 	Browser   string    `json:"browser"` // keyed digest of the browser cookie
 	Step      Step      `json:"step"`
 	CreatedAt time.Time `json:"created_at"`

@@ -155,7 +155,7 @@ const (
 // Errors of this package.
 var (
 	// ErrRedeemed says that the code was redeemed before. The grant it became has been revoked.
-	ErrRedeemed = errors.New("the authorization code was redeemed before")
+	ErrRedeemed = errors.New("the code was redeemed before")
 	// ErrReused says that a refresh token older than the previous one was presented. The grant has been revoked.
 	ErrReused = errors.New("the refresh token was used before")
 	// ErrDead says that the grant is revoked, expired or unknown.

@@ -122,8 +122,11 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Server) logRefusal(ctx context.Context, e *Error) {
 	level := slog.LevelInfo
-	if e.Status >= http.StatusInternalServerError {
+	switch {
+	case e.Status >= http.StatusInternalServerError:
 		level = slog.LevelError
+	case e.Code == codeAuthorizationPending: // a device asks for minutes until somebody answers
+		level = slog.LevelDebug
 	}
 	if !s.log.Enabled(ctx, level) {
 		return

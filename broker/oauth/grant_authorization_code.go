@@ -5,17 +5,15 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"slices"
 
 	"github.com/portico-id/portico/broker/flow"
-	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/store"
 )
 
 // authorizationCode redeems a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6).
 //
 // Everything is checked before the code is spent: a redemption that fails does not burn it, or anybody
-// who saw a code could spoil it. The insert of the grant spends it, and only one insert of an id succeeds.
+// who saw a code could spoil it.
 func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 	ctx := t.http.Context()
 	code := t.params.get("code")
@@ -40,50 +38,14 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 	if s.codeExpired(f) {
 		return nil, badCode("the code has expired; it lives for %s", s.lifetimes.Code)
 	}
-	// A token request of this grant has no scope parameter: what was agreed to is what there is.
-	entitled, err := entitlementOf(f.Request.Scopes, f.Request.Resources, f.Request.Details)
-	if err != nil {
-		return nil, internal(err)
-	}
-	target, refusal := s.policy.target(t.client, entitled, wish{resources: t.wish.resources, details: t.wish.details})
-	if refusal != nil {
-		return nil, refusal
-	}
-	account, err := s.liveAccount(ctx, f.SignIn.AccountID)
-	if err != nil {
-		return nil, err
-	}
-	withRefresh := slices.Contains(f.Request.Scopes, ScopeOfflineAccess) && t.client.Allows("refresh_token")
-	fresh := grant.Grant{
-		ClientID:  f.Request.ClientID,
-		AccountID: f.SignIn.AccountID,
-		Scopes:    f.Request.Scopes,
-		Resources: f.Request.Resources,
-		Details:   f.Request.Details,
-		Claims:    f.Request.Claims,
-		SessionID: f.SignIn.SessionID,
-		Connector: f.SignIn.Connector,
-		AuthTime:  f.SignIn.AuthTime,
-		ACR:       f.SignIn.ACR,
-		AMR:       f.SignIn.AMR,
-	}
-	bindRefresh(&fresh, t)
-	g, err := s.grants.Redeem(ctx, flowID, fresh, withRefresh, s.accessLifetime(t.client), s.refreshLimits(t.client))
-	if errors.Is(err, grant.ErrRedeemed) {
-		s.auditRevoked(ctx, flowID, f.Request.ClientID, f.SignIn.AccountID, grant.ReasonCodeReplayed)
-		return nil, badCode("the code was redeemed before; the tokens it gave have been revoked")
-	}
-	if err != nil {
-		return nil, internal(err)
-	}
-	return &issuance{grant: g, account: account, target: target, scopes: f.Request.Scopes, nonce: f.Request.Nonce}, nil
+	return s.redeem(t, flowID, &f.Request, f.SignIn)
 }
 
 // judgeCode checks what a code is bound to: its client, its redirect URI, its PKCE challenge and, if the app said so, its key.
 func judgeCode(f *flow.Flow, clientID string, p params, key senderKey) *Error {
 	verifier := p.get("code_verifier")
 	switch {
-	case f.Step != flow.Done || f.SignIn == nil:
+	case f.Step != flow.Done || f.SignIn == nil || f.Device != nil:
 		return badCode("the code is not one of this server's")
 	case f.Request.ClientID != clientID:
 		return badCode("the code was issued to another client")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/keyset"
+	"github.com/portico-id/portico/broker/registry"
 )
 
 // metadata is OpenID Connect Discovery section 3 and RFC 8414 section 2. Every line is something that works; what is
@@ -25,6 +26,7 @@ type metadata struct {
 	IntrospectionEndpoint   string   `json:"introspection_endpoint"`
 	RevocationEndpoint      string   `json:"revocation_endpoint"`
 	EndSessionEndpoint      string   `json:"end_session_endpoint"`
+	DeviceAuthorization     string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 section 4
 	Scopes                  []string `json:"scopes_supported"`
 	ResponseTypes           []string `json:"response_types_supported"`
 	ResponseModes           []string `json:"response_modes_supported"`
@@ -64,7 +66,7 @@ func (s *Server) metadata() metadata {
 	slices.Sort(grants)
 	everyone := s.authMethodNames(true)
 	algs := append(keyset.Algorithms(), algHS256)
-	return metadata{
+	m := metadata{
 		Issuer:                  s.issuer,
 		AuthorizationEndpoint:   s.issuer + PathAuthorize,
 		TokenEndpoint:           s.issuer + PathToken,
@@ -96,6 +98,10 @@ func (s *Server) metadata() metadata {
 		CertificateBound:        s.mtls.On,
 		MTLSAliases:             s.aliases(),
 	}
+	if s.offers(registry.GrantDeviceCode) {
+		m.DeviceAuthorization = s.issuer + PathDeviceAuthorization
+	}
+	return m
 }
 
 var supportedClaims = []string{

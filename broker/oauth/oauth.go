@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/device"
 	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
@@ -39,6 +40,9 @@ const (
 	PathRevoke     = "/revoke"
 	PathJWKS       = "/jwks.json"
 	PathLogout     = "/logout"
+
+	PathDeviceAuthorization = "/device_authorization" // RFC 8628 section 3.1
+	PathDevice              = "/device"               // where people enter a device's code
 
 	PathOpenIDConfiguration = "/.well-known/openid-configuration"       // OpenID Connect Discovery section 4
 	PathServerMetadata      = "/.well-known/oauth-authorization-server" // RFC 8414 section 3
@@ -74,7 +78,7 @@ type Lifetimes struct {
 	Refresh     grant.Limits // unless the client has its own
 }
 
-// Options is what a Server is made of. All of it is required.
+// Options is what a Server is made of. All of it is required but for Devices, without which there is no device grant.
 type Options struct {
 	Issuer            string
 	Connectors        []string // names, in the order of the configuration
@@ -90,6 +94,7 @@ type Options struct {
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
 	Flows    *flow.Flows
+	Devices  *device.Authorizations
 	Grants   *grant.Grants
 	Replay   *replay.Guard
 	Fetch    *fetch.Client
@@ -134,6 +139,7 @@ type Server struct {
 	clients  *registry.Clients
 	accounts *identity.Accounts
 	flows    *flow.Flows
+	devices  *device.Authorizations
 	grants   *grant.Grants
 	replay   *replay.Guard
 	fetch    *fetch.Client
@@ -165,6 +171,7 @@ func New(o Options) *Server {
 		clients:     o.Clients,
 		accounts:    o.Accounts,
 		flows:       o.Flows,
+		devices:     o.Devices,
 		grants:      o.Grants,
 		replay:      o.Replay,
 		fetch:       o.Fetch,
@@ -209,9 +216,15 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	open(PathJWKS, s.jwks, http.MethodGet)
 	open(PathOpenIDConfiguration, document, http.MethodGet)
 	open(PathServerMetadata, document, http.MethodGet)
+	if s.offers(registry.GrantDeviceCode) {
+		open(PathDeviceAuthorization, s.deviceAuthorization, http.MethodPost)
+	}
 	mux.HandleFunc("POST "+PathIntrospect, s.introspect)
 	return nil
 }
+
+// offers says whether a grant type is on.
+func (s *Server) offers(grantType string) bool { return s.redeemers[grantType] != nil }
 
 // auditRevoked records that a grant ended before its time.
 func (s *Server) auditRevoked(ctx context.Context, grantID, clientID, accountID, reason string) {

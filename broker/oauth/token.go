@@ -37,6 +37,7 @@ func (s *Server) grantTypes(on []string) map[string]grantType {
 		registry.GrantAuthorizationCode: s.authorizationCode,
 		registry.GrantRefreshToken:      s.refreshToken,
 		registry.GrantClientCredentials: s.clientCredentials,
+		registry.GrantDeviceCode:        s.deviceCode,
 	}
 	maps.DeleteFunc(all, func(name string, _ grantType) bool { return !slices.Contains(on, name) })
 	return all

@@ -17,6 +17,7 @@ func (s *Service) showChooser(w http.ResponseWriter, r *http.Request, doc *flow.
 		App:          app(client),
 		ChooseAction: action(doc.ID, "choose"),
 		CancelAction: action(doc.ID, "cancel"),
+		OnDevice:     doc.Value.Device != nil,
 		Connectors:   buttons(s.allowed(client)),
 		LoginHint:    doc.Value.Request.LoginHint,
 		Notice:       notice,

@@ -12,6 +12,10 @@ import (
 func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 	ctx := r.Context()
 	f := &doc.Value
+	if f.Device != nil {
+		s.showDeviceConsent(w, r, doc, client)
+		return
+	}
 	account, err := s.o.Accounts.Get(ctx, f.SignIn.AccountID)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
@@ -48,6 +52,10 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request, doc *flow.Doc,
 	f := &doc.Value
 	if f.Step != flow.Consent {
 		s.toPage(w, r, doc.ID)
+		return
+	}
+	if f.Device != nil {
+		s.answerDevice(w, r, doc)
 		return
 	}
 	switch r.PostFormValue("decision") {

@@ -76,6 +76,9 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, doc *flow.Doc, st
 	leadsTo := ""
 	if doc != nil {
 		leadsTo = doc.Value.Request.RedirectURI
+		if doc.Value.Device != nil {
+			leadsTo = s.o.Issuer + pathDevice
+		}
 	}
 	s.send(w, r, status, leadsTo, render)
 }
@@ -147,7 +150,9 @@ func (s *Service) showError(w http.ResponseWriter, r *http.Request, doc *flow.Do
 		view.App = app(page.app)
 	}
 	if doc != nil && !doc.Value.Over() {
-		view.ReturnAction = action(doc.ID, "return")
+		if doc.Value.Device == nil { // there is no way back to a device from here
+			view.ReturnAction = action(doc.ID, "return")
+		}
 		view.AgainAction = action(doc.ID, "again")
 	}
 	s.page(w, r, doc, page.Status, func(b *pageWriter) error { return s.o.Pages.Error(b, view) })
@@ -174,14 +179,15 @@ func (s *Service) FormPost(w http.ResponseWriter, r *http.Request, redirectURI s
 
 // Home is what the broker's own address shows: what this server is, to people who come by and to developers.
 func (s *Service) Home(w http.ResponseWriter, r *http.Request) {
+	links := []templates.HomeLink{
+		{Text: "Discovery document", URL: "/.well-known/openid-configuration", Sentence: "What apps need to know to sign people in here"},
+		{Text: "Sign out", URL: "/logout", Sentence: "End the session of this browser"},
+	}
+	if s.o.Devices != nil {
+		links = append([]templates.HomeLink{{Text: "Connect a device", URL: pathDevice, Sentence: "Enter the code that a TV or a command line shows"}}, links...)
+	}
 	s.send(w, r, http.StatusOK, "", func(b *pageWriter) error {
-		return s.o.Pages.Home(b, templates.HomePage{
-			Issuer: s.o.Issuer,
-			Links: []templates.HomeLink{
-				{Text: "Discovery document", URL: "/.well-known/openid-configuration", Sentence: "What apps need to know to sign people in here"},
-				{Text: "Sign out", URL: "/logout", Sentence: "End the session of this browser"},
-			},
-		})
+		return s.o.Pages.Home(b, templates.HomePage{Issuer: s.o.Issuer, Links: links})
 	})
 }
 

@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/device"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
+	"github.com/portico-id/portico/broker/throttle"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/connectors"
 	"github.com/portico-id/portico/sessions"
@@ -31,7 +33,7 @@ type Responder interface {
 	Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc)
 }
 
-// Options is what a Service is made of. All of it is required.
+// Options is what a Service is made of. All of it is required but for Devices.
 type Options struct {
 	Issuer string
 	// Connectors in the order in which they are shown.
@@ -45,6 +47,8 @@ type Options struct {
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
 	Flows    *flow.Flows
+	Devices  *device.Authorizations // nil: no devices are connected here
+	Throttle *throttle.Throttle
 	Grants   *grant.Grants
 	Consents *grant.Consents
 	Sessions *sessions.Store
@@ -98,6 +102,10 @@ func (s *Service) Routes(mux *http.ServeMux) {
 	form("switch", s.switchAccount)
 	form("again", s.again)
 	form("return", s.returnToApp)
+	if s.o.Devices != nil {
+		mux.HandleFunc("GET "+pathDevice, s.showDevice)
+		mux.Handle("POST "+pathDevice, s.sameOrigin(http.HandlerFunc(s.enterDevice)))
+	}
 	mux.HandleFunc("GET /callback/{connector}", s.callback)
 	mux.HandleFunc("GET /logout", s.logout)
 	mux.HandleFunc("POST /logout", s.logout)
@@ -181,6 +189,10 @@ func (s *Service) dispatch(w http.ResponseWriter, r *http.Request, doc *flow.Doc
 	case flow.Consent:
 		s.showConsent(w, r, doc, client)
 	case flow.Done, flow.Failed:
+		if doc.Value.Device != nil {
+			s.showDeviceDone(w, r, doc, client)
+			return
+		}
 		s.o.Responder.Respond(w, r, doc)
 	default:
 		s.showError(w, r, nil, *ourFault(errors.New("flow in unknown step " + string(doc.Value.Step))))
@@ -196,7 +208,7 @@ func (s *Service) advance(w http.ResponseWriter, r *http.Request, doc *flow.Doc)
 		s.toPage(w, r, doc.ID)
 	case err != nil:
 		s.showError(w, r, nil, *ourFault(err))
-	case doc.Value.Over():
+	case doc.Value.Over() && doc.Value.Device == nil:
 		s.o.Responder.Respond(w, r, doc)
 	default:
 		s.toPage(w, r, doc.ID)
@@ -337,7 +349,7 @@ func (s *Service) finishSignIn(w http.ResponseWriter, r *http.Request, doc *flow
 // payment, and the next one is another.
 func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *registry.Client, accountID string) (bool, error) {
 	switch {
-	case f.Request.Prompts("consent"):
+	case f.Request.Prompts("consent"), f.Device != nil:
 		return true, nil
 	case client.FirstParty:
 		return false, nil
