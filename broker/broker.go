@@ -15,12 +15,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/portico-id/portico/broker/device"
 	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/logout"
 	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
@@ -73,6 +75,8 @@ type Broker struct {
 	Handler http.Handler
 	// Checks are the health checks, to be told when shutdown begins.
 	Checks *web.Checks
+	// Courier tells apps of sign-outs. Run keeps it going.
+	Courier *logout.Courier
 
 	keys *token.Keys
 }
@@ -110,8 +114,13 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	if err != nil {
 		return err
 	}
+	var browserState func(sid string) string
+	if cfg.SessionManagement {
+		browserState = func(sid string) string { return b.Ring.Digest("browser_state", sid) }
+	}
 	browserSessions, err := sessions.New(b.Backend, sessions.Options{
 		CookieKeys:   b.Ring.CookieKeys(),
+		BrowserState: browserState,
 		Secure:       strings.HasPrefix(cfg.Issuer, "https:"),
 		Lifetime:     cfg.Sessions.Lifetime.Std(),
 		IdleLifetime: cfg.Sessions.IdleLifetime.Std(),
@@ -128,7 +137,6 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	}
 
 	flows := flow.New(b.Backend, token.NewID, o.Now, cfg.FlowLifetime.Std())
-	grants := grant.New(b.Backend, o.Now)
 	var devices *device.Authorizations
 	if slices.Contains(cfg.GrantTypes, registry.GrantDeviceCode) {
 		devices = device.New(b.Backend, device.Options{
@@ -145,6 +153,16 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	certificates, err := openMTLS(cfg)
 	if err != nil {
 		return err
+	}
+
+	idTokens := token.NewIDTokens(b.keys, cfg.Issuer)
+	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
+		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
+		Subject: func(_ *registry.Client, accountID string) string { return accountID },
+	})
+	var sessionManagement *oauth.SessionManagement
+	if cfg.SessionManagement {
+		sessionManagement = &oauth.SessionManagement{BrowserState: browserState, Cookie: browserSessions.StateCookie()}
 	}
 
 	// The two halves call each other: oauth begins flows and ends them, signin moves them along.
@@ -166,13 +184,15 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 				Idle:     cfg.Tokens.RefreshIdleLifetime.Std(),
 				Absolute: cfg.Tokens.RefreshLifetime.Std(),
 			},
+			Session: cfg.Sessions.Lifetime.Std(),
 		},
 		DPoPNonce: cfg.Tokens.DPoPNonce == "required",
-		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: grants,
+		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
-		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
+		Sessions: sessionManagement,
+		Browser:  func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 			people.Proceed(w, r, doc, client)
 		},
@@ -185,9 +205,9 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	})
 	people = signin.New(signin.Options{
 		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
-		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: grants,
-		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now),
-		Ring: b.Ring, IDTokens: token.NewIDTokens(b.keys, cfg.Issuer), Pages: pages,
+		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
+		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
+		Ring: b.Ring, IDTokens: idTokens, Pages: pages,
 		Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Responder: apps,
 	})
@@ -211,9 +231,14 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	return nil
 }
 
-// Run does what has to be done from time to time, until ctx ends: signing keys are rotated, and those that another node
-// made are read.
-func (b *Broker) Run(ctx context.Context) { b.keys.Run(ctx) }
+// Run does what has to be done beside answering requests, until ctx ends: signing keys are rotated, and those that another node
+// made are read; apps are told of sign-outs.
+func (b *Broker) Run(ctx context.Context) {
+	var work sync.WaitGroup
+	work.Go(func() { b.keys.Run(ctx) })
+	work.Go(func() { b.Courier.Run(ctx) })
+	work.Wait()
+}
 
 // keysWait bounds how long Close waits for a key that is being made.
 const keysWait = 10 * time.Second

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/logout"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/store/mongo"
@@ -31,7 +33,10 @@ type Data struct {
 	Clients  *registry.Clients
 	APIs     *registry.APIs
 	Accounts *identity.Accounts
-	Audit    *audit.Recorder
+	Grants   *grant.Grants
+	// Logout is where it is written that apps are to be told of a sign-out. A broker that runs tells them.
+	Logout *logout.Outbox
+	Audit  *audit.Recorder
 
 	now         func() time.Time
 	log         *slog.Logger
@@ -62,6 +67,8 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 	if d.APIs, err = openAPIs(cfg); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	d.Grants = grant.New(d.Backend, o.Now)
+	d.Logout = logout.NewOutbox(d.Backend, d.Clients, d.Grants, o.Now)
 	if err := d.Clients.Static(staticClients(cfg)...); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

@@ -32,6 +32,8 @@ type Config struct {
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`
 	Sessions   Sessions `yaml:"sessions"`
+	// SessionManagement switches on check_session_iframe, session_state, and the cookie that they need.
+	SessionManagement bool `yaml:"session_management,omitempty"`
 	// FlowLifetime is how long one sign-in may take, from the app and back to it.
 	FlowLifetime Duration `yaml:"flow_lifetime"`
 	Device       Device   `yaml:"device"`

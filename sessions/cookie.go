@@ -16,6 +16,8 @@ const (
 	SessionCookie = "portico_session"
 	// BrowserCookie names the cookie that flows are bound to.
 	BrowserCookie = "portico_browser"
+	// StateCookie names the cookie that apps' frames compare session_state with (OpenID Connect Session Management section 3.2).
+	StateCookie = "portico_state"
 	// HostPrefix makes a browser insist on Secure, Path=/ and no Domain (RFC 6265bis section
 	// 4.1.3.2), so that neither plain http nor a sibling domain can set the cookie.
 	HostPrefix = "__Host-"
@@ -104,14 +106,11 @@ func soleCookie(r *http.Request, name string) string {
 // setCookie adds a cookie under the policy. maxAge < 0 deletes it, 0 keeps it until the browser closes. A cookie of
 // this name that was set on the same response before is replaced (RFC 6265 section 4.1.1: one per name).
 func (s *Store) setCookie(w http.ResponseWriter, name, value string, maxAge time.Duration) {
-	c := &http.Cookie{
-		Name:     name,
-		Value:    value,
-		Path:     "/",
-		Secure:   s.secure,
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-	}
+	s.addCookie(w, &http.Cookie{Name: name, Value: value, HttpOnly: true, SameSite: http.SameSiteLaxMode}, maxAge)
+}
+
+func (s *Store) addCookie(w http.ResponseWriter, c *http.Cookie, maxAge time.Duration) {
+	c.Path, c.Secure = "/", s.secure
 	switch {
 	case maxAge < 0:
 		c.MaxAge = -1
@@ -122,7 +121,7 @@ func (s *Store) setCookie(w http.ResponseWriter, name, value string, maxAge time
 	header := w.Header()
 	kept := header["Set-Cookie"][:0:0]
 	for _, line := range header["Set-Cookie"] {
-		if !strings.HasPrefix(line, name+"=") {
+		if !strings.HasPrefix(line, c.Name+"=") {
 			kept = append(kept, line)
 		}
 	}

@@ -102,7 +102,11 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 		if !s.clock().Before(s.expires(stored)) {
 			return ErrEnded
 		}
-		if stored.AccountID != content.AccountID || !stored.AuthTime.Equal(milli(content.AuthTime)) {
+		if stored.AccountID != content.AccountID {
+			content.SID = "" // another person's session is another session
+			return errSignIn
+		}
+		if !stored.AuthTime.Equal(milli(content.AuthTime)) {
 			return errSignIn
 		}
 		stored.Connector, stored.ACR, stored.AMR = content.Connector, content.ACR, content.AMR
@@ -117,7 +121,7 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 		return fmt.Errorf("save session: %w", err)
 	}
 	saved := doc.Value
-	saved.ID = doc.ID
+	saved.ID, saved.SID = doc.ID, content.SID
 	session.Values[Key] = &saved
 	return nil
 }
@@ -128,15 +132,14 @@ var errSignIn = errors.New("another sign-in")
 // startGorilla is Start for a gorilla session.
 func (s *Store) startGorilla(w http.ResponseWriter, r *http.Request, session *gorilla.Session, content Session) error {
 	old := session.ID
-	id, err := s.Start(r.Context(), w, r, content)
+	started, err := s.start(r.Context(), w, r, content)
 	if err != nil {
-		return err
+		return fmt.Errorf("save session: %w", err)
 	}
 	if err := s.delete(r.Context(), old); err != nil {
 		return fmt.Errorf("save session: end the one before: %w", err)
 	}
-	content.ID = id
-	session.ID, session.IsNew = id, false
-	session.Values[Key] = &content
+	session.ID, session.IsNew = started.ID, false
+	session.Values[Key] = started
 	return nil
 }

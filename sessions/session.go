@@ -25,10 +25,13 @@ const (
 
 // Session is one browser signed in at the broker.
 type Session struct {
-	// ID names the session. It is what ID tokens carry as sid (OpenID Connect Front-Channel
-	// Logout section 3): it opens nothing, as the cookie that does is under the broker's keys.
+	// ID names the session's document. It opens nothing, as the cookie that does is under the broker's keys.
 	// Set by the store.
 	ID string `json:"-"`
+	// SID names the session to apps: the sid of ID tokens and logout tokens (OpenID Connect Front-Channel Logout section 3).
+	// Where one account signs in again in the same browser, whoever calls Start passes on the sid of the session before, so
+	// that an app that knows that one is told when the person signs out. Where it is empty it is ID.
+	SID string `json:"sid,omitempty"`
 	// AccountID is the account that is signed in; never empty.
 	AccountID string `json:"account_id"`
 	// Connector names the provider that the person signed in with.
@@ -59,6 +62,9 @@ type Options struct {
 	// IdleLifetime ends a session this long after it was last used, up to a tenth (at most a few
 	// minutes) earlier. 0 means that sessions do not end by idling.
 	IdleLifetime time.Duration
+	// BrowserState, if not nil, switches on the browser-state cookie (OpenID Connect Session Management section 3.2) and makes
+	// its value of a session's SID: unguessable, of characters that a cookie may hold, and no way back to the SID.
+	BrowserState func(sid string) string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -71,6 +77,8 @@ type Store struct {
 	secure        bool
 	sessionCookie string
 	browserCookie string
+	stateCookie   string
+	browserState  func(sid string) string // nil: no browser-state cookie
 	lifetime      time.Duration
 	idle          time.Duration
 	now           func() time.Time
@@ -101,6 +109,8 @@ func New(backend store.Backend, o Options) (*Store, error) {
 		secure:        o.Secure,
 		sessionCookie: cookieName(SessionCookie, o.Secure),
 		browserCookie: cookieName(BrowserCookie, o.Secure),
+		stateCookie:   cookieName(StateCookie, o.Secure),
+		browserState:  o.BrowserState,
 		lifetime:      o.Lifetime,
 		idle:          o.IdleLifetime,
 		now:           o.Now,
@@ -138,28 +148,39 @@ func (s *Store) Current(r *http.Request) (*Session, error) {
 	}
 	session := doc.Value
 	session.ID = id
+	if session.SID == "" {
+		session.SID = id
+	}
 	return &session, nil
 }
 
-// Start signs the browser in: it ends the browser's session, if it has one, begins session under a new id,
-// which it returns, and sets the cookie. The id is never one that the browser brought along, so
+// Start signs the browser in: it ends the browser's session, if it has one, begins session under a new id, sets the
+// cookies, and returns the session's SID. The id is never one that the browser brought along, so
 // that nobody can prepare a session for somebody else to sign in to (session fixation).
-// Session.AccountID and AuthTime are required; ID, CreatedAt and LastSeen are set here. It must be called
-// before the response is written.
-func (s *Store) Start(ctx context.Context, w http.ResponseWriter, r *http.Request, session Session) (id string, err error) {
-	if session.AccountID == "" {
-		return "", errors.New("start session: no account")
-	}
-	if session.AuthTime.IsZero() {
-		return "", errors.New("start session: no authentication time")
-	}
-	id = newRandom()
-	cookie, err := s.encodeID(id)
+// Session.AccountID and AuthTime are required; ID, CreatedAt and LastSeen are set here, and SID where it is empty. It must
+// be called before the response is written.
+func (s *Store) Start(ctx context.Context, w http.ResponseWriter, r *http.Request, session Session) (sid string, err error) {
+	started, err := s.start(ctx, w, r, session)
 	if err != nil {
 		return "", fmt.Errorf("start session: %w", err)
 	}
+	return started.SID, nil
+}
+
+func (s *Store) start(ctx context.Context, w http.ResponseWriter, r *http.Request, session Session) (*Session, error) {
+	if session.AccountID == "" {
+		return nil, errors.New("no account")
+	}
+	if session.AuthTime.IsZero() {
+		return nil, errors.New("no authentication time")
+	}
+	id := newRandom()
+	cookie, err := s.encodeID(id)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.delete(ctx, s.decodeID(r)); err != nil {
-		return "", fmt.Errorf("start session: end the one before: %w", err)
+		return nil, fmt.Errorf("end the one before: %w", err)
 	}
 	session.ID = ""
 	session.AuthTime = milli(session.AuthTime)
@@ -170,16 +191,22 @@ func (s *Store) Start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		Value: session,
 	}
 	if err := s.sessions.Insert(ctx, doc); err != nil {
-		return "", fmt.Errorf("start session: %w", err)
+		return nil, err
+	}
+	session.ID = id
+	if session.SID == "" {
+		session.SID = id
 	}
 	s.setCookie(w, s.sessionCookie, cookie, s.lifetime)
-	return id, nil
+	s.ShowState(w, r, session.SID)
+	return &session, nil
 }
 
-// End signs the browser out: it deletes the session's document and the cookie. Ending no session is no error. On an error
-// the cookie is deleted all the same. It must be called before the response is written.
+// End signs the browser out: it deletes the session's document and the cookies. Ending no session is no error. On an error
+// the cookies are deleted all the same. It must be called before the response is written.
 func (s *Store) End(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	s.setCookie(w, s.sessionCookie, "", -1)
+	s.ShowState(w, r, "")
 	if err := s.delete(ctx, s.decodeID(r)); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}

@@ -187,8 +187,11 @@ func TestASessionHoldsWhatWasSignedIn(t *testing.T) {
 		if err := json.Unmarshal([]byte(site.get(t, ann, "/session")), &got); err != nil {
 			t.Fatal(err)
 		}
+		if got.SID == "" {
+			t.Error("the session has no sid that apps could know it by")
+		}
 		want := sessions.Session{
-			AccountID: "ann", Connector: "google", AuthTime: began, ACR: "acr", AMR: []string{"fed"},
+			SID: got.SID, AccountID: "ann", Connector: "google", AuthTime: began, ACR: "acr", AMR: []string{"fed"},
 			CreatedAt: began, LastSeen: began,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -87,6 +87,7 @@ func New(o Options) (*Pages, error) {
 		"webURL":   webURL,
 		"imageURL": imageURL,
 		"linkURL":  linkURL,
+		"appURL":   appURL,
 		"host":     webHost,
 		"initial":  initial,
 		"ago":      ago,

@@ -2,6 +2,7 @@ package templates
 
 import (
 	"fmt"
+	"html/template"
 	"net/url"
 	"strings"
 )
@@ -22,6 +23,15 @@ func imageURL(raw string) string {
 		return ""
 	}
 	return webURL(raw)
+}
+
+// appURL is raw if it is a web URL or of a native app's private-use scheme, which has a dot in it (RFC 8252 section 7.1), and otherwise
+// "". html/template would refuse the latter, so it is not asked.
+func appURL(raw string) template.URL {
+	if u, err := url.Parse(raw); err == nil && strings.Contains(u.Scheme, ".") && u.Host == "" {
+		return template.URL(raw)
+	}
+	return template.URL(webURL(raw))
 }
 
 // linkURL is raw if it is a web URL or a path on this host, and otherwise "".

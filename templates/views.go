@@ -153,6 +153,12 @@ type SignOutPage struct {
 type SignedOutPage struct {
 	App       App    // Name may be empty
 	ReturnURL string // an http or https URL; anything else is left out
+	// ContinueURL is where the app asked to go on, before ReturnURL: a web URL, or one of a native app's scheme that has a dot in it
+	// (RFC 8252 section 7.1). Anything else is left out.
+	ContinueURL string
+	// Frames are http or https URLs of apps that the browser calls, out of sight (OpenID Connect Front-Channel Logout section 2).
+	// Anything else is left out. The page's policy must allow them.
+	Frames []string
 }
 
 // FormPostPage carries an authorization response to the app through the browser (OAuth 2.0 Form Post Response Mode

@@ -30,6 +30,8 @@ const (
 	ClientChanged  Kind = "client.changed"
 	ClientRemoved  Kind = "client.removed"
 	SecretRotated  Kind = "client.secret_rotated"
+	// LogoutUndelivered: a client did not take the news that a session ended, and may still know the person as signed in.
+	LogoutUndelivered Kind = "logout.undelivered"
 )
 
 // Event is one thing that happened. Fields that do not apply are empty.

@@ -26,6 +26,9 @@ type Grant struct {
 	ACR       string    `json:"acr,omitempty"`
 	AMR       []string  `json:"amr,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+	// KeepUntil keeps the document, not its tokens, until then at least: when the browser session ends, it says that
+	// the client has signed in with it and is to be told (OpenID Connect Back-Channel Logout section 2.3). Zero: no need.
+	KeepUntil time.Time `json:"keep_until,omitzero"`
 
 	// Resources are the audiences that its tokens may be for (RFC 8707 section 2.2); empty: the broker's own endpoints alone.
 	Resources []string `json:"resources,omitempty"`
@@ -126,7 +129,7 @@ func Judge(g *Grant, generation int64, now time.Time, l Limits) Verdict {
 	}
 }
 
-// expiry is when the document of a grant with a refresh token may be forgotten.
+// expiry is when the document of a grant with a refresh token may be forgotten; zero is never.
 func (g *Grant) expiry(l Limits) time.Time {
 	var at time.Time
 	if l.Idle > 0 {
@@ -136,6 +139,17 @@ func (g *Grant) expiry(l Limits) time.Time {
 		if end := g.CreatedAt.Add(l.Absolute); at.IsZero() || end.Before(at) {
 			at = end
 		}
+	}
+	if at.IsZero() {
+		return at
+	}
+	return g.kept(at)
+}
+
+// kept is at, or KeepUntil where that is later.
+func (g *Grant) kept(at time.Time) time.Time {
+	if g.KeepUntil.After(at) {
+		return g.KeepUntil
 	}
 	return at
 }
@@ -184,7 +198,7 @@ func (s *Grants) Redeem(ctx context.Context, id string, g Grant, withRefresh boo
 		doc.Value.Generation, doc.Value.RotatedAt = 1, now
 		doc.Expires = doc.Value.expiry(l)
 	} else {
-		doc.Expires = now.Add(max(accessLifetime, minMemory))
+		doc.Expires = g.kept(now.Add(max(accessLifetime, minMemory)))
 	}
 	err := s.docs.Insert(ctx, doc)
 	if errors.Is(err, store.ErrExists) {
@@ -266,7 +280,7 @@ func (s *Grants) end(doc *Doc, reason string) {
 	now := s.now()
 	doc.Value.RevokedAt, doc.Value.RevokedReason = now, reason
 	doc.Value.RevokedTokens = nil
-	doc.Expires = now.Add(revokedMemory)
+	doc.Expires = doc.Value.kept(now.Add(revokedMemory))
 }
 
 // RevokeToken ends one access token of a grant (RFC 7009 section 2.1), its refresh token and others stay.
@@ -303,24 +317,36 @@ func (s *Grants) ByAccount(ctx context.Context, accountID, after string) ([]*Doc
 	return s.docs.List(ctx, store.Query{Owner: accountID, After: after})
 }
 
-// EndSession revokes the grants that hung on a browser session: those whose refresh tokens do
-// not outlive it by an offline_access of the person's own consent (OpenID Connect Core section 11).
-func (s *Grants) EndSession(ctx context.Context, accountID, sessionID string) error {
+// OfSession lists the grants that came of one of an account's browser sessions, revoked ones included: who has signed in
+// with it. It reads the account's grants, so it is for the end of a session.
+func (s *Grants) OfSession(ctx context.Context, accountID, sessionID string) ([]*Doc, error) {
+	var found []*Doc
 	for after := ""; ; {
 		page, err := s.ByAccount(ctx, accountID, after)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, doc := range page {
-			if doc.Value.SessionID == sessionID && doc.Value.Generation == 0 && doc.Value.Live() {
-				if _, err := s.Revoke(ctx, doc.ID, ReasonSignedOut); err != nil {
-					return err
-				}
+			if doc.Value.SessionID == sessionID {
+				found = append(found, doc)
 			}
 		}
 		if len(page) < store.MaxPage {
-			return nil
+			return found, nil
 		}
 		after = page[len(page)-1].ID
 	}
+}
+
+// EndSession revokes, of the grants that OfSession listed, those that hung on the session. Those whose refresh tokens
+// outlive it stay, because the person agreed to offline_access (OpenID Connect Core section 11, Back-Channel Logout section 2.7).
+func (s *Grants) EndSession(ctx context.Context, docs []*Doc) error {
+	for _, doc := range docs {
+		if doc.Value.Generation == 0 && doc.Value.Live() {
+			if _, err := s.Revoke(ctx, doc.ID, ReasonSignedOut); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -152,7 +152,11 @@ func TestSigningOutRevokesWhatHungOnTheSession(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := grants.EndSession(ctx, "a", "s1"); err != nil {
+			docs, err := grants.OfSession(ctx, "a", "s1")
+			if err != nil || len(docs) != 2 {
+				t.Fatalf("the session has %d grants, %v", len(docs), err)
+			}
+			if err := grants.EndSession(ctx, docs); err != nil {
 				t.Fatal(err)
 			}
 			for id, want := range map[string]bool{"online": false, "offline": true, "other": true} {
@@ -163,6 +167,56 @@ func TestSigningOutRevokesWhatHungOnTheSession(t *testing.T) {
 				if doc.Value.Live() != want {
 					t.Errorf("grant %s: live %v, want %v", id, doc.Value.Live(), want)
 				}
+			}
+		})
+	}
+}
+
+// A session outlives the tokens of a client without refresh tokens by weeks. Were its grant forgotten with them, nobody would know that the
+// client is to be told when the session ends.
+func TestAGrantIsKeptForAsLongAsItsSessionMayLive(t *testing.T) {
+	for name, open := range storetest.Backends(t) {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			now := start
+			clock := func() time.Time { return now }
+			grants := grant.New(open(t, clock), clock)
+			ctx := t.Context()
+			limits := grant.Limits{Idle: time.Hour}
+			for _, id := range []string{"online", "offline", "revoked", "brief"} {
+				g := grant.Grant{ClientID: "c", AccountID: "a", SessionID: "s1"}
+				if id != "brief" {
+					g.KeepUntil = start.Add(60 * 24 * time.Hour)
+				}
+				doc, err := grants.Redeem(ctx, id, g, id == "offline", time.Hour, limits)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if id == "offline" {
+					if _, err := grants.Refresh(ctx, doc, 1, limits); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if _, err := grants.Revoke(ctx, "revoked", grant.ReasonClientRevoked); err != nil {
+				t.Fatal(err)
+			}
+			now = start.Add(59 * 24 * time.Hour)
+			docs, err := grants.OfSession(ctx, "a", "s1")
+			if err != nil || len(docs) != 3 {
+				t.Fatalf("after 59 days the session has %d grants, %v; want the 3 that are to be kept", len(docs), err)
+			}
+			// Kept is not alive: the refresh token that was not used for an hour is dead.
+			offline, err := grants.Get(ctx, "offline")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := grants.Refresh(ctx, offline, 2, limits); !errors.Is(err, grant.ErrDead) {
+				t.Errorf("an idle refresh token: %v, want ErrDead", err)
+			}
+			now = start.Add(61 * 24 * time.Hour)
+			if docs, err := grants.OfSession(ctx, "a", "s1"); err != nil || len(docs) != 0 {
+				t.Errorf("after 61 days the session has %d grants, %v", len(docs), err)
 			}
 		})
 	}

@@ -54,6 +54,7 @@ type metadata struct {
 	// MTLSAliases are where clients with a certificate call (RFC 8705 section 5).
 	MTLSAliases          map[string]string `json:"mtls_endpoint_aliases,omitempty"`
 	ServiceDocumentation string            `json:"service_documentation,omitempty"`
+	logoutMetadata
 }
 
 func (s *Server) metadata() metadata {
@@ -67,6 +68,7 @@ func (s *Server) metadata() metadata {
 	everyone := s.authMethodNames(true)
 	algs := append(keyset.Algorithms(), algHS256)
 	m := metadata{
+		logoutMetadata:          s.logoutMetadata(),
 		Issuer:                  s.issuer,
 		AuthorizationEndpoint:   s.issuer + PathAuthorize,
 		TokenEndpoint:           s.issuer + PathToken,
@@ -122,21 +124,27 @@ func (s *Server) metadataHandler() (http.HandlerFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body)
-	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	etag := etagOf(body)
 	return func(w http.ResponseWriter, r *http.Request) {
-		serveDocument(w, r, body, etag, metadataMaxAge)
+		serveDocument(w, r, typeJSON, body, etag, metadataMaxAge)
 	}, nil
 }
 
-func (s *Server) jwks(w http.ResponseWriter, r *http.Request) {
-	body, etag := s.keys.JWKS()
-	serveDocument(w, r, body, etag, jwksMaxAge)
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 }
 
-func serveDocument(w http.ResponseWriter, r *http.Request, body []byte, etag string, maxAge time.Duration) {
+const typeJSON = "application/json"
+
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) {
+	body, etag := s.keys.JWKS()
+	serveDocument(w, r, typeJSON, body, etag, jwksMaxAge)
+}
+
+func serveDocument(w http.ResponseWriter, r *http.Request, contentType string, body []byte, etag string, maxAge time.Duration) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge/time.Second)))
 	h.Set("ETag", etag)
 	if r.Header.Get("If-None-Match") == etag {

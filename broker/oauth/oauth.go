@@ -41,6 +41,8 @@ const (
 	PathJWKS       = "/jwks.json"
 	PathLogout     = "/logout"
 
+	// PathCheckSession is the check_session_iframe (OpenID Connect Session Management section 3.3).
+	PathCheckSession        = "/check-session"
 	PathDeviceAuthorization = "/device_authorization" // RFC 8628 section 3.1
 	PathDevice              = "/device"               // where people enter a device's code
 
@@ -76,6 +78,7 @@ type Lifetimes struct {
 	AccessToken time.Duration // unless the client has its own
 	IDToken     time.Duration
 	Refresh     grant.Limits // unless the client has its own
+	Session     time.Duration
 }
 
 // Options is what a Server is made of. All of it is required but for Devices, without which there is no device grant.
@@ -103,6 +106,9 @@ type Options struct {
 	Audit    *audit.Recorder
 	Log      *slog.Logger
 	Now      func() time.Time
+
+	// Sessions switches OpenID Connect Session Management on; nil: off.
+	Sessions *SessionManagement
 
 	// Browser is the keyed digest that binds flows to the browser of this request; it may set a cookie.
 	Browser func(w http.ResponseWriter, r *http.Request) string
@@ -153,6 +159,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 
+	sessions  *SessionManagement
 	browser   func(w http.ResponseWriter, r *http.Request) string
 	proceed   func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
 	showError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
@@ -186,6 +193,7 @@ func New(o Options) *Server {
 		audit:       o.Audit,
 		log:         o.Log,
 		now:         o.Now,
+		sessions:    o.Sessions,
 		browser:     o.Browser,
 		proceed:     o.Proceed,
 		showError:   o.ShowError,
@@ -220,6 +228,9 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 		open(PathDeviceAuthorization, s.deviceAuthorization, http.MethodPost)
 	}
 	mux.HandleFunc("POST "+PathIntrospect, s.introspect)
+	if s.sessions != nil {
+		mux.HandleFunc("GET "+PathCheckSession, checkSessionFrame(s.sessions.Cookie))
+	}
 	return nil
 }
 

@@ -43,6 +43,9 @@ func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.
 		ACR:       by.ACR,
 		AMR:       by.AMR,
 	}
+	if t.client.HearsOfLogout() {
+		fresh.KeepUntil = s.now().Add(s.lifetimes.Session) // the session is older than its code
+	}
 	bindRefresh(&fresh, t)
 	g, err := s.grants.Redeem(ctx, id, fresh, withRefresh, s.accessLifetime(t.client), s.refreshLimits(t.client))
 	if errors.Is(err, grant.ErrRedeemed) {

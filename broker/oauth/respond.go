@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/portico-id/portico/broker/flow"
@@ -48,6 +49,11 @@ func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) 
 			}
 		}
 		answer.Set("code", s.ring.Code(doc.ID))
+		if slices.Contains(f.Request.Scopes, ScopeOpenID) {
+			if state := s.newSessionState(f.Request.ClientID, f.Request.RedirectURI, f.SignIn.SessionID); state != "" {
+				answer.Set("session_state", state)
+			}
+		}
 	default:
 		s.showError(w, r, internalPage(errNotOver))
 		return

@@ -228,6 +228,11 @@ func (c *Client) Keys() keyset.Source { return keyset.Source{JWKS: c.JWKS, URI: 
 // Pairwise says whether the client sees people by a sub of its sector's own.
 func (c *Client) Pairwise() bool { return c.SubjectType == SubjectPairwise }
 
+// HearsOfLogout says whether the client is told when a session ends that people signed in to it with.
+func (c *Client) HearsOfLogout() bool {
+	return c.BackchannelLogoutURI != "" || c.FrontchannelLogoutURI != ""
+}
+
 // SigningAlg signs the client's ID tokens (OpenID Connect Core section 2: RS256 unless registered otherwise).
 func (c *Client) SigningAlg() string {
 	if c.IDTokenAlg == "" {

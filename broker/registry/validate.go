@@ -134,7 +134,7 @@ func (c *Client) checkLogout(bad badFunc) {
 	checkWebURI(bad, "backchannel_logout_uri", c.BackchannelLogoutURI)
 	checkWebURI(bad, "frontchannel_logout_uri", c.FrontchannelLogoutURI)
 	// A page of the broker's loads it in a frame: only what is the app's own (OpenID Connect Front-Channel Logout section 2).
-	if c.FrontchannelLogoutURI != "" && !slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return origin(uri) == origin(c.FrontchannelLogoutURI) }) {
+	if c.FrontchannelLogoutURI != "" && !slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return Origin(uri) == Origin(c.FrontchannelLogoutURI) }) {
 		bad("frontchannel_logout_uri", "its scheme, host and port are those of none of the redirect URIs")
 	}
 }
@@ -154,10 +154,15 @@ func checkWebURI(bad badFunc, field, raw string) {
 	}
 }
 
-func origin(uri string) string {
+// Origin is the origin of a web address as browsers write it (RFC 6454 section 6.2), or "" if it is none.
+func Origin(uri string) string {
 	u, err := url.Parse(uri)
-	if err != nil {
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return ""
 	}
-	return u.Scheme + "://" + u.Host
+	host := strings.ToLower(u.Host)
+	if port := u.Port(); port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	return u.Scheme + "://" + host
 }

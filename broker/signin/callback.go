@@ -106,15 +106,35 @@ func (s *Service) authTime(p *connectors.Profile) time.Time {
 // startSession signs the browser in and finishes the flow's sign-in.
 func (s *Service) startSession(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, accountID, connector string, authTime time.Time, amr []string) {
 	signIn := flow.SignIn{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: s.o.ACR, AMR: amr}
-	id, err := s.o.Sessions.Start(r.Context(), w, r, sessions.Session{
-		AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: s.o.ACR, AMR: amr,
-	})
+	session := sessions.Session{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: s.o.ACR, AMR: amr}
+	err := s.succeed(r, &session)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	signIn.SessionID = id
+	sid, err := s.o.Sessions.Start(r.Context(), w, r, session)
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	signIn.SessionID = sid
 	s.finishSignIn(w, r, doc, client, signIn)
+}
+
+// succeed looks at the session that a new one takes the place of. One of the same account goes on under its sid, so that the apps that
+// signed in with it are told when the person signs out. One of another account ends, and its apps are told now. A browser
+// without a session costs nothing here.
+func (s *Service) succeed(r *http.Request, next *sessions.Session) error {
+	before, err := s.o.Sessions.Current(r)
+	switch {
+	case err != nil || before == nil:
+		return err
+	case before.AccountID == next.AccountID:
+		next.SID = before.SID
+		return nil
+	}
+	_, err = s.o.Logout.SessionEnded(r.Context(), before.AccountID, before.SID)
+	return err
 }
 
 // identityRefused ends a sign-in that the provider granted and the broker does not.

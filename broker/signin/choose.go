@@ -23,7 +23,7 @@ func (s *Service) showChooser(w http.ResponseWriter, r *http.Request, doc *flow.
 		Notice:       notice,
 	}
 	if s.mayContinue(&doc.Value) {
-		session, err := s.liveSession(r)
+		session, err := s.liveSession(w, r)
 		if err != nil {
 			s.showError(w, r, nil, *ourFault(err))
 			return
@@ -49,7 +49,7 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request, doc *flow.Doc, 
 		return
 	}
 	if r.PostFormValue("continue") == "session" && s.mayContinue(f) {
-		session, err := s.liveSession(r)
+		session, err := s.liveSession(w, r)
 		if err != nil {
 			s.showError(w, r, nil, *ourFault(err))
 			return

@@ -123,7 +123,7 @@ func (s *Service) findDevice(r *http.Request, code string) (doc *device.Doc, cli
 	}
 	if wait > 0 {
 		// Guessers at work must not keep everybody out: whoever is signed in is counted by account instead.
-		session, err := s.liveSession(r)
+		session, err := s.goodSession(r)
 		if err != nil || session == nil {
 			return nil, nil, wait, err
 		}

@@ -1,33 +1,64 @@
 package signin
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/sessions"
 	"github.com/portico-id/portico/templates"
 )
 
-// logoutRequest is what an app says when it sends a person here to sign out (OpenID Connect RP-Initiated Logout section 2).
+// Signing out (OpenID Connect RP-Initiated Logout, Front-Channel Logout). An app sends the person here; the session ends if the app
+// shows by an ID token that it means this very session, or else if the person says so; then every app that signed in with the
+// session is told, through the browser those that asked for that, and the person goes back to the app.
+
+const pathLogout = "/logout"
+
+// logoutParams are the parameters of RP-Initiated Logout section 2. logout_hint and ui_locales change nothing: there is one
+// session in a browser, and one language.
+var logoutParams = []string{"id_token_hint", "logout_hint", "client_id", "post_logout_redirect_uri", "state", "ui_locales"}
+
+// fieldConfirm is what our own page adds when the person says yes.
+const fieldConfirm = "confirm"
+
+const (
+	// maxLogoutParam bounds one parameter: the longest honest one is id_token_hint, a JWT.
+	maxLogoutParam = 8 << 10
+	// maxLogoutQuery bounds a POSTed request to what fits in the URL that it is turned into.
+	maxLogoutQuery = web.MaxURLBytes - 1<<10
+	// frameSeconds is how long the signed-out page stays once the frames of the other apps have loaded. Browsers count
+	// from when the page is complete, frames included (HTML section 4.2.5.3).
+	frameSeconds = 1
+)
+
+// logoutRequest is what an app says when it sends a person here to sign out.
 type logoutRequest struct {
+	params    url.Values       // of logoutParams alone
 	client    *registry.Client // nil if the request names none
 	returnURI string           // registered, or ""
-	state     string
-	sessionID string // the session that id_token_hint was issued in
+	sessionID string           // the session that id_token_hint was issued in
 }
 
 // logout signs the person out. Without an ID token that shows that the app means this very session, the person is
 // asked first: any website could send them here.
 func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		s.showError(w, r, nil, ErrorPage{Status: http.StatusBadRequest, Title: "This sign-out link does not work", Message: "The request cannot be read.", ToDo: "Go back to the app.", Cause: err})
+	params, confirmed, err := readLogoutForm(r)
+	if err != nil {
+		s.showError(w, r, nil, *badLogout("The request cannot be read: "+err.Error()+".", err))
 		return
 	}
-	req, page := s.readLogout(r)
+	if r.Method == http.MethodPost && s.Check(r) != nil {
+		s.logoutFromElsewhere(w, r, params)
+		return
+	}
+	req, page := s.readLogout(r.Context(), params)
 	if page != nil {
 		s.showError(w, r, nil, *page)
 		return
@@ -37,50 +68,99 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	confirmed := r.Method == http.MethodPost && r.PostForm.Get("confirm") == "yes" && s.Check(r) == nil
-	meant := req.sessionID != "" && session != nil && req.sessionID == session.ID
-	if session != nil && !confirmed && !meant {
-		s.askToSignOut(w, r, req, session)
+	if session == nil {
+		s.o.Sessions.ShowState(w, r, "")
+		s.signedOut(w, r, req, nil)
 		return
 	}
-	if session != nil {
-		if err := s.endSession(w, r, session); err != nil {
-			s.showError(w, r, nil, *ourFault(err))
-			return
-		}
+	if !confirmed && (req.sessionID == "" || req.sessionID != session.SID) {
+		s.askToSignOut(w, r, req, s.nameOf(r, session.AccountID))
+		return
 	}
-	s.signedOut(w, r, req)
+	frames, err := s.endSession(w, r, session)
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	s.signedOut(w, r, req, frames)
 }
 
-func (s *Service) endSession(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
-	if err := s.o.Sessions.End(r.Context(), w, r); err != nil {
-		return err
+// readLogoutForm reads the request's parameters, and whether it is our own page's yes. The error says what is wrong, for the person
+// to tell the app's people.
+func readLogoutForm(r *http.Request) (params url.Values, confirmed bool, err error) {
+	form := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if err := r.ParseForm(); err != nil {
+			return nil, false, errors.New("it is too long or not a form")
+		}
+		form = r.PostForm
 	}
-	return s.o.Grants.EndSession(r.Context(), session.AccountID, session.ID)
+	params, err = parseLogout(form)
+	return params, r.Method == http.MethodPost && form.Get(fieldConfirm) == "yes", err
 }
 
-// readLogout judges the request. An expired ID token is as good a hint as a fresh one (section 2).
-func (s *Service) readLogout(r *http.Request) (logoutRequest, *ErrorPage) {
-	var req logoutRequest
-	bad := func(message string, cause error) (logoutRequest, *ErrorPage) {
-		return req, &ErrorPage{
-			Status: http.StatusBadRequest, Title: "This sign-out link does not work", Message: message,
-			ToDo: "Go back to the app. You may still be signed in here.", Cause: cause,
+// parseLogout takes the parameters out of a form. One without a value counts as omitted, and none may be there twice, since two
+// readers could otherwise see two requests (as RFC 6749 section 3.1 has it).
+func parseLogout(form url.Values) (url.Values, error) {
+	params := url.Values{}
+	for _, name := range logoutParams {
+		switch values := form[name]; {
+		case len(values) > 1:
+			return nil, fmt.Errorf("the parameter %s is there more than once", name)
+		case len(values) == 0 || values[0] == "":
+		case len(values[0]) > maxLogoutParam:
+			return nil, fmt.Errorf("the parameter %s is longer than %d bytes", name, maxLogoutParam)
+		default:
+			params[name] = values
 		}
 	}
-	clientID := r.Form.Get("client_id")
-	if raw := r.Form.Get("id_token_hint"); raw != "" {
+	return params, nil
+}
+
+// logoutFromElsewhere turns a request that another site's page POSTed (section 2 demands both methods) into the same request as a GET: a
+// browser sends no SameSite=Lax cookies with such a POST, so that the session could not be seen and the person would be told that they
+// are signed out. One that is too long for a URL is put to the person, whose answer is posted from our own page.
+func (s *Service) logoutFromElsewhere(w http.ResponseWriter, r *http.Request, params url.Values) {
+	if query := params.Encode(); len(query) <= maxLogoutQuery {
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, s.o.Issuer+pathLogout+"?"+query, http.StatusSeeOther)
+		return
+	}
+	req, page := s.readLogout(r.Context(), params)
+	if page != nil {
+		s.showError(w, r, nil, *page)
+		return
+	}
+	s.askToSignOut(w, r, req, "")
+}
+
+func badLogout(message string, cause error) *ErrorPage {
+	return &ErrorPage{
+		Status: http.StatusBadRequest, Title: "This sign-out link does not work", Message: message,
+		ToDo: "Go back to the app. You may still be signed in here.", Cause: cause,
+	}
+}
+
+// readLogout judges the request. An expired ID token is as good a hint as a fresh one (section 2). What is wrong is shown to the person
+// and goes nowhere else (section 4).
+func (s *Service) readLogout(ctx context.Context, params url.Values) (logoutRequest, *ErrorPage) {
+	req := logoutRequest{params: params}
+	clientID := params.Get("client_id")
+	if raw := params.Get("id_token_hint"); raw != "" {
 		hint, err := s.o.IDTokens.VerifyIDTokenHint(raw)
 		if err != nil {
-			return bad("The app showed an ID token that was not issued here.", err)
+			return req, badLogout("The app showed an ID token that was not issued here.", err)
 		}
 		if clientID != "" && !slices.Contains(hint.Audience, clientID) {
-			return bad("The app showed an ID token that was issued to another app.", nil)
+			return req, badLogout("The app showed an ID token that was issued to another app.", nil)
 		}
-		clientID, req.sessionID = hint.Audience[0], hint.SID
+		if clientID == "" {
+			clientID = hint.Audience[0]
+		}
+		req.sessionID = hint.SID
 	}
 	if clientID != "" {
-		client, err := s.o.Clients.Get(r.Context(), clientID)
+		client, err := s.o.Clients.Get(ctx, clientID)
 		if err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return req, ourFault(err)
 		}
@@ -88,51 +168,104 @@ func (s *Service) readLogout(r *http.Request) (logoutRequest, *ErrorPage) {
 			req.client = client
 		}
 	}
-	if uri := r.Form.Get("post_logout_redirect_uri"); uri != "" {
+	if uri := params.Get("post_logout_redirect_uri"); uri != "" {
 		// Section 3: only to a URI that the client registered, compared exactly.
 		if req.client == nil || !slices.Contains(req.client.PostLogoutRedirectURIs, uri) {
-			return bad("The app asked to return to an address that is not registered for it.", nil)
+			return req, badLogout("The app asked to return to an address that is not registered for it.", nil)
 		}
-		req.returnURI, req.state = uri, r.Form.Get("state")
+		req.returnURI = uri
 	}
 	return req, nil
 }
 
-func (s *Service) askToSignOut(w http.ResponseWriter, r *http.Request, req logoutRequest, session *sessions.Session) {
+// endSession ends the browser's session, and returns the addresses that the browser itself is to call for that.
+func (s *Service) endSession(w http.ResponseWriter, r *http.Request, session *sessions.Session) ([]string, error) {
+	// Whoever presses the button and closes the window is to be signed out, and not half of it.
+	ctx := context.WithoutCancel(r.Context())
+	clients, err := s.o.Logout.SessionEnded(ctx, session.AccountID, session.SID)
+	if err != nil {
+		return nil, err
+	}
+	var frames []string
+	for _, client := range clients {
+		if client.FrontchannelLogoutURI != "" {
+			frames = append(frames, frontchannelURL(client, s.o.Issuer, session.SID))
+		}
+	}
+	return frames, s.o.Sessions.End(ctx, w, r)
+}
+
+// frontchannelURL is what a client is called with through the browser (Front-Channel Logout section 2).
+func frontchannelURL(client *registry.Client, issuer, sid string) string {
+	if !client.FrontchannelLogoutSession {
+		return client.FrontchannelLogoutURI
+	}
+	return withQuery(client.FrontchannelLogoutURI, url.Values{"iss": {issuer}, "sid": {sid}})
+}
+
+// withQuery adds parameters to a registered URI, whose own query stays as it is.
+func withQuery(uri string, params url.Values) string {
+	separator := "?"
+	if strings.Contains(uri, "?") {
+		separator = "&"
+	}
+	return uri + separator + params.Encode()
+}
+
+// askToSignOut asks the person; name is who is signed in, or "" where that cannot be seen.
+func (s *Service) askToSignOut(w http.ResponseWriter, r *http.Request, req logoutRequest, name string) {
 	page := templates.SignOutPage{
-		Action:  "/logout",
-		Account: templates.AccountView{Name: s.nameOf(r, session.AccountID)},
-		Hidden:  []templates.Field{{Name: "confirm", Value: "yes"}},
+		Action:  pathLogout,
+		Account: templates.AccountView{Name: name},
+		Hidden:  []templates.Field{{Name: fieldConfirm, Value: "yes"}},
 	}
 	if req.client != nil {
 		page.App = app(req.client)
 	}
-	for _, name := range []string{"id_token_hint", "client_id", "post_logout_redirect_uri", "state"} {
-		if value := r.Form.Get(name); value != "" {
+	for _, name := range logoutParams {
+		if value := req.params.Get(name); value != "" {
 			page.Hidden = append(page.Hidden, templates.Field{Name: name, Value: value})
 		}
 	}
 	s.send(w, r, http.StatusOK, req.returnURI, func(b *pageWriter) error { return s.o.Pages.SignOut(b, page) })
 }
 
-// signedOut goes back to the app, or says that it is done.
-func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRequest) {
-	if req.returnURI != "" {
-		location := req.returnURI
-		if req.state != "" {
-			separator := "?"
-			if strings.Contains(location, "?") {
-				separator = "&"
-			}
-			location += separator + url.Values{"state": {req.state}}.Encode()
-		}
+// signedOut goes back to the app, or says that it is done. With frames it says so in either case, and goes back when they have
+// loaded: by itself, and at once by a link.
+func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRequest, frames []string) {
+	location := req.returnURI
+	if state := req.params.Get("state"); location != "" && state != "" {
+		location = withQuery(location, url.Values{"state": {state}})
+	}
+	if location != "" && len(frames) == 0 {
 		w.Header().Set("Cache-Control", "no-store")
 		http.Redirect(w, r, location, http.StatusSeeOther)
 		return
 	}
-	page := templates.SignedOutPage{}
+	page := templates.SignedOutPage{Frames: frames, ContinueURL: location}
 	if req.client != nil {
 		page.App, page.ReturnURL = app(req.client), req.client.Website
 	}
-	s.send(w, r, http.StatusOK, "", func(b *pageWriter) error { return s.o.Pages.SignedOut(b, page) })
+	headers := func(h http.Header) {
+		web.AllowFrames(h, frameSources(frames)...)
+		if location != "" {
+			h.Set("Refresh", fmt.Sprintf("%d; url=%s", frameSeconds, location))
+		}
+	}
+	s.sendWith(w, r, http.StatusOK, "", headers, func(b *pageWriter) error { return s.o.Pages.SignedOut(b, page) })
+}
+
+// frameSources are the origins of the frames, each once. A source list cannot name an IPv6 address; it can name the scheme.
+func frameSources(frames []string) []string {
+	var sources []string
+	for _, frame := range frames {
+		source := registry.Origin(frame)
+		if strings.Contains(source, "[") {
+			source, _, _ = strings.Cut(source, "//")
+		}
+		if !slices.Contains(sources, source) {
+			sources = append(sources, source)
+		}
+	}
+	return sources
 }

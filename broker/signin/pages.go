@@ -85,6 +85,11 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, doc *flow.Doc, st
 
 // send renders and sends a page whose forms may lead to the URI leadsTo.
 func (s *Service) send(w http.ResponseWriter, r *http.Request, status int, leadsTo string, render func(*pageWriter) error) {
+	s.sendWith(w, r, status, leadsTo, func(http.Header) {}, render)
+}
+
+// sendWith is send, with headers that the page needs beyond what all have.
+func (s *Service) sendWith(w http.ResponseWriter, r *http.Request, status int, leadsTo string, headers func(http.Header), render func(*pageWriter) error) {
 	var b pageWriter
 	if err := render(&b); err != nil {
 		s.o.Log.ErrorContext(r.Context(), "a page cannot be rendered", slog.Any("cause", err))
@@ -92,6 +97,7 @@ func (s *Service) send(w http.ResponseWriter, r *http.Request, status int, leads
 		return
 	}
 	web.PageHeaders(w.Header(), s.formAction(leadsTo)...)
+	headers(w.Header())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // The only error is a browser that hung up.

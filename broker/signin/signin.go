@@ -19,6 +19,7 @@ import (
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/logout"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/throttle"
@@ -52,6 +53,7 @@ type Options struct {
 	Grants   *grant.Grants
 	Consents *grant.Consents
 	Sessions *sessions.Store
+	Logout   *logout.Outbox
 	Ring     *token.Keyring
 	IDTokens *token.IDTokens
 	Pages    *templates.Pages
@@ -227,7 +229,7 @@ func (s *Service) toPage(w http.ResponseWriter, r *http.Request, flowID string) 
 func (s *Service) Proceed(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 	ctx := r.Context()
 	f := &doc.Value
-	signIn, err := s.fromSession(r, f, client)
+	signIn, err := s.fromSession(w, r, f, client)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
@@ -275,19 +277,33 @@ func (s *Service) allowed(client *registry.Client) []connectors.Connector {
 }
 
 // fromSession is the sign-in that the browser's session stands for, or nil if the request wants a new one.
-func (s *Service) fromSession(r *http.Request, f *flow.Flow, client *registry.Client) (*flow.SignIn, error) {
+func (s *Service) fromSession(w http.ResponseWriter, r *http.Request, f *flow.Flow, client *registry.Client) (*flow.SignIn, error) {
 	if f.Request.Prompts("login") || f.Request.Prompts("select_account") {
 		return nil, nil
 	}
-	session, err := s.liveSession(r)
+	session, err := s.liveSession(w, r)
 	if err != nil || session == nil || !sessionServes(session, &f.Request, client, s.o.Now()) {
 		return nil, err
 	}
 	return signInOf(session), nil
 }
 
-// liveSession is the browser's session, if there is one and its account is still good.
-func (s *Service) liveSession(r *http.Request) (*sessions.Session, error) {
+// liveSession is the browser's session, if there is one and its account is still good; the frames of apps in this browser are
+// shown the same.
+func (s *Service) liveSession(w http.ResponseWriter, r *http.Request) (*sessions.Session, error) {
+	session, err := s.goodSession(r)
+	if err != nil {
+		return nil, err
+	}
+	sid := ""
+	if session != nil {
+		sid = session.SID
+	}
+	s.o.Sessions.ShowState(w, r, sid)
+	return session, nil
+}
+
+func (s *Service) goodSession(r *http.Request) (*sessions.Session, error) {
 	session, err := s.o.Sessions.Current(r)
 	if err != nil || session == nil {
 		return nil, err
@@ -302,7 +318,7 @@ func (s *Service) liveSession(r *http.Request) (*sessions.Session, error) {
 func signInOf(session *sessions.Session) *flow.SignIn {
 	return &flow.SignIn{
 		AccountID: session.AccountID,
-		SessionID: session.ID,
+		SessionID: session.SID,
 		Connector: session.Connector,
 		AuthTime:  session.AuthTime,
 		ACR:       session.ACR,

@@ -25,6 +25,8 @@ const (
 	TypeAccessToken = "at+jwt"
 	// TypeIDToken is the customary one; OpenID Connect names none.
 	TypeIDToken = "JWT"
+	// TypeLogoutToken is OpenID Connect Back-Channel Logout section 2.4's.
+	TypeLogoutToken = "logout+jwt"
 )
 
 const (

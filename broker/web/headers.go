@@ -78,6 +78,20 @@ func PageHeaders(h http.Header, formAction ...string) {
 	h["Content-Security-Policy"] = []string{policy}
 }
 
+// AllowFrames lets the page whose PageHeaders are in h show frames of these sources, and of no others. As in PageHeaders, what
+// is no single source is left out.
+func AllowFrames(h http.Header, sources ...string) {
+	list := ""
+	for _, source := range sources {
+		if validSource(source) {
+			list += " " + source
+		}
+	}
+	if list != "" {
+		h.Set("Content-Security-Policy", h.Get("Content-Security-Policy")+"; frame-src"+list)
+	}
+}
+
 // validSource reports whether s can only be one source expression: visible ASCII without the separators of a policy
 // (CSP Level 3 section 2.3.1) and without quotes, which keywords alone have.
 func validSource(s string) bool {
