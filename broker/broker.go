@@ -190,7 +190,8 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
-		Ring: b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
+		TrustedIssuers: trustedIssuers(cfg),
+		Ring:           b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Sessions: sessionManagement,
 		Browser:  func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {

@@ -81,15 +81,17 @@ func sign(t testing.TB, alg string, key any, header map[string]string, claims ma
 }
 
 // claimsOf are those of a good client assertion, changed by edits (a nil value removes).
-func claimsOf(e *Env, client string, edits map[string]any) map[string]any {
+func claimsOf(e *Env, client string, edits ...map[string]any) map[string]any {
 	now := e.Clock.Now()
 	claims := map[string]any{
 		"iss": client, "sub": client, "aud": e.Issuer, "jti": rand.Text(),
 		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	}
-	for name, value := range edits {
-		if claims[name] = value; value == nil {
-			delete(claims, name)
+	for _, edit := range edits {
+		for name, value := range edit {
+			if claims[name] = value; value == nil {
+				delete(claims, name)
+			}
 		}
 	}
 	return claims

@@ -3,10 +3,12 @@ package broker
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/signin"
@@ -106,6 +108,18 @@ func openAPIs(cfg *config.Config) (*registry.APIs, error) {
 	return registry.NewAPIs(reserved, apis...)
 }
 
+// trustedIssuers are the configuration's.
+func trustedIssuers(cfg *config.Config) []oauth.TrustedIssuer {
+	var issuers []oauth.TrustedIssuer
+	for _, t := range cfg.TrustedIssuers {
+		issuers = append(issuers, oauth.TrustedIssuer{
+			Issuer: t.Issuer, Keys: keyset.Source{JWKS: t.JWKS.Reveal(), URI: t.JWKSURI},
+			Audiences: t.Audiences, Clients: t.Clients, Scopes: t.Scopes, Connector: t.Connector,
+		})
+	}
+	return issuers
+}
+
 // Check says what a broker made of the configuration would refuse, beyond what the configuration's own checks see. It
 // opens nothing and reaches nobody.
 func Check(cfg *config.Config) error {
@@ -113,6 +127,14 @@ func Check(cfg *config.Config) error {
 	for _, c := range cfg.Connectors {
 		if err := connectorSettings(cfg, c).Validate(); err != nil {
 			problems = append(problems, err)
+		}
+	}
+	for _, t := range trustedIssuers(cfg) {
+		if t.Keys.JWKS == "" {
+			continue
+		}
+		if err := keyset.Check(t.Keys.JWKS); err != nil {
+			problems = append(problems, fmt.Errorf("trusted issuer %q: jwks: %w", t.Issuer, err))
 		}
 	}
 	_, err := openAPIs(cfg)

@@ -28,6 +28,8 @@ type Config struct {
 	Connectors  []Connector `yaml:"connectors"` // in the order of the sign-in page
 	Clients     []Client    `yaml:"clients,omitempty"`
 	APIs        []API       `yaml:"apis,omitempty"`
+	// TrustedIssuers are those whose assertions give tokens for people (RFC 7523). Without any the grant type jwt-bearer is off.
+	TrustedIssuers []TrustedIssuer `yaml:"trusted_issuers,omitempty"`
 	// GrantTypes are those that are on. A client needs to be registered for each that it uses, all the same.
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`
@@ -219,6 +221,25 @@ func (c *Client) UsesSecret() bool {
 		return !c.Public
 	}
 	return false
+}
+
+// The values of a TrustedIssuer's Subject.
+const (
+	SubjectAccount  = "account"  // sub is the id of an account
+	SubjectIdentity = "identity" // sub is what the connector knows a person by
+)
+
+// TrustedIssuer is somebody whose word for a person is taken (RFC 7523 section 2.1).
+type TrustedIssuer struct {
+	Issuer    string   `yaml:"issuer"` // iss of its assertions
+	JWKS      Secret   `yaml:"jwks,omitempty"`
+	JWKSFile  string   `yaml:"jwks_file,omitempty" secret:"jwks"` // instead of JWKS
+	JWKSURI   string   `yaml:"jwks_uri,omitempty"`
+	Audiences []string `yaml:"audiences,omitempty"` // what aud may be, besides the issuer and the token endpoint of the broker
+	Clients   []string `yaml:"clients"`             // client_ids of those who may present its assertions
+	Scopes    []string `yaml:"scopes"`              // the most that they get
+	Subject   string   `yaml:"subject"`             // SubjectAccount or SubjectIdentity
+	Connector string   `yaml:"connector,omitempty"` // identity: through which its people sign in
 }
 
 // Fetch is about calls to addresses that others choose: a client's keys, request objects, logout URIs.

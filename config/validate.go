@@ -78,6 +78,7 @@ func (c *Config) validate() Problems {
 	v.sandbox(c)
 	v.connectors(c)
 	v.clients(c)
+	v.trustedIssuers(c)
 	v.list("grant_types", c.GrantTypes, maxList)
 	for i, grant := range c.GrantTypes {
 		v.check(item("grant_types", i), oneOf(grant, grantTypes...))

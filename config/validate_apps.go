@@ -198,6 +198,47 @@ func givesRefreshTokens(grant string) bool {
 	return grant == "authorization_code" || grant == "password" || grant == "urn:ietf:params:oauth:grant-type:device_code"
 }
 
+func (v *validator) trustedIssuers(c *Config) {
+	if len(c.TrustedIssuers) > maxList {
+		v.add("trusted_issuers", fmt.Sprintf("has %d items, at most %d are allowed", len(c.TrustedIssuers), maxList))
+		return
+	}
+	for i := range c.TrustedIssuers {
+		entry, path := &c.TrustedIssuers[i], item("trusted_issuers", i)
+		if entry.Issuer == "" {
+			v.add(path+".issuer", "is missing: iss of its assertions")
+		} else if same := slices.IndexFunc(c.TrustedIssuers[:i], func(o TrustedIssuer) bool { return o.Issuer == entry.Issuer }); same >= 0 {
+			v.add(path+".issuer", fmt.Sprintf("%s is that of %s too", quote(entry.Issuer), item("trusted_issuers", same)))
+		}
+		switch given := !entry.JWKS.IsZero() || entry.JWKSFile != ""; {
+		case given && entry.JWKSURI != "":
+			v.add(path+".jwks_uri", "is given beside jwks; one of them is enough")
+		case !given && entry.JWKSURI == "":
+			v.add(path+".jwks_uri", "is missing; its keys are there, or in jwks_file")
+		}
+		v.url(path+".jwks_uri", entry.JWKSURI, secureURL)
+		v.list(path+".audiences", entry.Audiences, maxList)
+		v.list(path+".clients", entry.Clients, maxList)
+		if len(entry.Clients) == 0 {
+			v.add(path+".clients", "is missing: the client_ids of those who may present its assertions")
+		}
+		v.scopes(path+".scopes", entry.Scopes)
+		if len(entry.Scopes) == 0 {
+			v.add(path+".scopes", "is missing: the most that its assertions give")
+		}
+		if at := slices.Index(entry.Scopes, "offline_access"); at >= 0 {
+			v.add(item(path+".scopes", at), "an assertion gives no refresh token (RFC 7521 section 4.1): there can be another assertion")
+		}
+		v.oneOf(path+".subject", entry.Subject, SubjectAccount, SubjectIdentity)
+		switch named := slices.ContainsFunc(c.Connectors, func(o Connector) bool { return o.Name == entry.Connector }); {
+		case entry.Subject == SubjectAccount && entry.Connector != "":
+			v.add(path+".connector", "has no effect with subject account")
+		case entry.Subject == SubjectIdentity && !named:
+			v.add(path+".connector", quote(entry.Connector)+" is not the name of a connector: the one through which its people sign in")
+		}
+	}
+}
+
 func (v *validator) redirectURIs(path string, uris []string) {
 	v.list(path, uris, maxURIs)
 	for i, uri := range uris {

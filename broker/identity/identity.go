@@ -296,6 +296,19 @@ func (a *Accounts) AccountOf(ctx context.Context, connector string, p *connector
 	return resolution.Account.ID, nil
 }
 
+// Find is the account that an identity signs in to, left as it is: for those who know of the person and not of the profile. ErrNotFound if
+// nobody has it. A disabled account is found too.
+func (a *Accounts) Find(ctx context.Context, connector, issuer, subject string) (*Account, error) {
+	known, err := a.known(ctx, &Identity{Connector: connector, Issuer: issuer, Subject: subject})
+	if err != nil {
+		return nil, err
+	}
+	if known == nil {
+		return nil, ErrNotFound
+	}
+	return a.Get(ctx, known.Value.AccountID)
+}
+
 // Get reads an account. ErrNotFound if there is none.
 func (a *Accounts) Get(ctx context.Context, id string) (*Account, error) {
 	doc, err := a.accounts.Get(ctx, id)

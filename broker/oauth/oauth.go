@@ -93,6 +93,7 @@ type Options struct {
 	Lifetimes         Lifetimes
 	DPoPNonce         bool // DPoP proofs must have a nonce of this server's (RFC 9449 section 8)
 	MTLS              MTLS
+	TrustedIssuers    []TrustedIssuer
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -141,6 +142,7 @@ type Server struct {
 	dpopNonce      bool
 	proofBase      string // the issuer as proofs' htu are compared with it
 	mtls           MTLS
+	trusted        map[string]*TrustedIssuer // by Issuer
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -175,6 +177,7 @@ func New(o Options) *Server {
 		signingAlgs: o.SigningAlgs,
 		lifetimes:   o.Lifetimes,
 		mtls:        o.MTLS,
+		trusted:     map[string]*TrustedIssuer{},
 		clients:     o.Clients,
 		accounts:    o.Accounts,
 		flows:       o.Flows,
@@ -198,6 +201,9 @@ func New(o Options) *Server {
 		proceed:     o.Proceed,
 		showError:   o.ShowError,
 		formPost:    o.FormPost,
+	}
+	for i := range o.TrustedIssuers {
+		s.trusted[o.TrustedIssuers[i].Issuer] = &o.TrustedIssuers[i]
 	}
 	s.redeemers = s.grantTypes(o.GrantTypes)
 	s.authenticators = s.authMethods()

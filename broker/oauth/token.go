@@ -39,6 +39,9 @@ func (s *Server) grantTypes(on []string) map[string]grantType {
 		registry.GrantClientCredentials: s.clientCredentials,
 		registry.GrantDeviceCode:        s.deviceCode,
 	}
+	if len(s.trusted) > 0 {
+		all[registry.GrantJWTBearer] = s.jwtBearer
+	}
 	maps.DeleteFunc(all, func(name string, _ grantType) bool { return !slices.Contains(on, name) })
 	return all
 }
