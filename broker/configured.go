@@ -62,6 +62,7 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 				RequestURIs:               c.RequestURIs,
 				DetailsTypes:              c.AuthorizationDetailsTypes,
 				ResourceServerOf:          c.ResourceServerOf,
+				TokenExchange:             tokenExchange(c.TokenExchange),
 				DefaultMaxAge:             maxAge,
 				RequireAuthTime:           c.RequireAuthTime,
 				DefaultACRValues:          c.DefaultACRValues,
@@ -82,6 +83,14 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 		})
 	}
 	return clients
+}
+
+// tokenExchange is what a client may exchange, nil where the configuration says nothing.
+func tokenExchange(t config.TokenExchange) *registry.TokenExchange {
+	if len(t.SubjectClients)+len(t.Modes)+len(t.Scopes) == 0 {
+		return nil
+	}
+	return &registry.TokenExchange{SubjectClients: t.SubjectClients, Modes: t.Modes, Scopes: t.Scopes}
 }
 
 // openAPIs are the configuration's apis as the registry takes them.

@@ -129,11 +129,41 @@ func (v *validator) resourceServers(c *Config) {
 				v.add(item(path, j), quote(identifier)+" is not the identifier of an api"+didYouMean(nearest(identifier, identifiers)))
 			}
 		}
+		v.exchange(item("clients", i)+".token_exchange", client)
 		if client.Public && len(client.ResourceServerOf) > 0 {
 			v.add(path, "is given, and yet the client is public: whoever knows its id could introspect")
 		}
 	}
 }
+
+// exchange checks what a client may exchange tokens for.
+func (v *validator) exchange(path string, c *Client) {
+	t := &c.TokenExchange
+	if len(t.SubjectClients)+len(t.Modes)+len(t.Scopes) == 0 {
+		return
+	}
+	if !slices.Contains(c.GrantTypes, grantTokenExchange) {
+		v.add(path, "has no effect without the grant type "+grantTokenExchange)
+	}
+	v.list(path+".subject_clients", t.SubjectClients, maxList)
+	for i, id := range t.SubjectClients {
+		if !clientIDForm.MatchString(id) {
+			v.add(item(path+".subject_clients", i), quote(id)+" is not a client_id")
+		}
+	}
+	v.list(path+".modes", t.Modes, maxList)
+	for i, mode := range t.Modes {
+		v.check(item(path+".modes", i), oneOf(mode, "impersonation", "delegation"))
+	}
+	v.list(path+".scopes", t.Scopes, maxList)
+	for i, scope := range t.Scopes {
+		if !slices.Contains(c.Scopes, scope) {
+			v.add(item(path+".scopes", i), quote(scope)+" is not among the client's scopes"+didYouMean(nearest(scope, c.Scopes)))
+		}
+	}
+}
+
+const grantTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 // sentence checks what a person reads before saying yes.
 func (v *validator) sentence(path, text string) {

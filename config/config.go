@@ -185,16 +185,17 @@ type Client struct {
 	DPoPBoundAccessTokens        bool `yaml:"dpop_bound_access_tokens,omitempty"`                   // RFC 9449 section 5.2
 
 	// What its authorization requests must be.
-	RequirePushedAuthorizationRequests bool     `yaml:"require_pushed_authorization_requests,omitempty"` // RFC 9126 section 6
-	RequireSignedRequestObject         bool     `yaml:"require_signed_request_object,omitempty"`         // RFC 9101 section 10.5
-	RequestObjectSigningAlg            string   `yaml:"request_object_signing_alg,omitempty"`
-	RequestURIs                        []string `yaml:"request_uris,omitempty"`
-	AuthorizationDetailsTypes          []string `yaml:"authorization_details_types,omitempty"` // RFC 9396 section 10
-	ResourceServerOf                   []string `yaml:"resource_server_of,omitempty"`          // identifiers of apis whose tokens it may introspect
-	DefaultMaxAge                      Duration `yaml:"default_max_age,omitempty"`             // 0: none
-	RequireAuthTime                    bool     `yaml:"require_auth_time,omitempty"`
-	DefaultACRValues                   []string `yaml:"default_acr_values,omitempty"`
-	Profile                            string   `yaml:"profile,omitempty"` // fapi2, or empty
+	RequirePushedAuthorizationRequests bool          `yaml:"require_pushed_authorization_requests,omitempty"` // RFC 9126 section 6
+	RequireSignedRequestObject         bool          `yaml:"require_signed_request_object,omitempty"`         // RFC 9101 section 10.5
+	RequestObjectSigningAlg            string        `yaml:"request_object_signing_alg,omitempty"`
+	RequestURIs                        []string      `yaml:"request_uris,omitempty"`
+	AuthorizationDetailsTypes          []string      `yaml:"authorization_details_types,omitempty"` // RFC 9396 section 10
+	ResourceServerOf                   []string      `yaml:"resource_server_of,omitempty"`          // identifiers of apis whose tokens it may introspect
+	TokenExchange                      TokenExchange `yaml:"token_exchange,omitempty"`
+	DefaultMaxAge                      Duration      `yaml:"default_max_age,omitempty"` // 0: none
+	RequireAuthTime                    bool          `yaml:"require_auth_time,omitempty"`
+	DefaultACRValues                   []string      `yaml:"default_acr_values,omitempty"`
+	Profile                            string        `yaml:"profile,omitempty"` // fapi2, or empty
 
 	// How it sees people.
 	SubjectType                 string `yaml:"subject_type,omitempty"` // public (also if empty) or pairwise
@@ -212,6 +213,13 @@ type Client struct {
 	Contacts         []string `yaml:"contacts,omitempty"`
 	PolicyURI        string   `yaml:"policy_uri,omitempty"`
 	TosURI           string   `yaml:"tos_uri,omitempty"`
+}
+
+// TokenExchange is what a client may exchange tokens for, besides its own for some that say less (RFC 8693).
+type TokenExchange struct {
+	SubjectClients []string `yaml:"subject_clients,omitempty"` // client_ids whose tokens it may exchange
+	Modes          []string `yaml:"modes,omitempty"`           // impersonation, delegation; empty: delegation
+	Scopes         []string `yaml:"scopes,omitempty"`          // of apis, that it may gain
 }
 
 // UsesSecret says whether the client authenticates with a client_secret.

@@ -9,6 +9,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/portico-id/portico/broker/store"
@@ -72,13 +73,14 @@ const (
 // Live says whether the grant has not been revoked.
 func (g *Grant) Live() bool { return g.RevokedAt.IsZero() }
 
-// TokenLive says whether the access token jti of this grant is still good, its expiry apart.
+// TokenLive says whether the access token jti of this grant is still good, its expiry apart. A token that was exchanged from another
+// ends with it: its id begins with the other's and a dot.
 func (g *Grant) TokenLive(jti string) bool {
 	if !g.Live() {
 		return false
 	}
 	for _, t := range g.RevokedTokens {
-		if t.ID == jti {
+		if rest, same := strings.CutPrefix(jti, t.ID); same && (rest == "" || rest[0] == '.') {
 			return false
 		}
 	}

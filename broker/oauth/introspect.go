@@ -151,7 +151,8 @@ func inactive(err error) (introspection, error) {
 // errTokenOver says that a well-formed access token does not stand any more.
 var errTokenOver = refuse(codeInvalidToken, "the access token is revoked")
 
-// revokedTokens is the purpose under which the ids of revoked tokens without a grant are claimed.
+// revokedTokens is the purpose under which the ids of revoked tokens are claimed that no grant keeps: those without one, and those that
+// were exchanged, whose client is not the grant's and must not be able to fill its list.
 const revokedTokens = "revoked-access-token"
 
 // tokenStands checks what an access token cannot know of itself: that its grant, it itself and its account are still good.
@@ -160,12 +161,19 @@ func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
 		_, err := s.bearerAccount(ctx, access)
 		return err
 	}
-	revoked, err := s.replay.Used(ctx, revokedTokens, access.ID)
-	switch {
-	case err != nil:
-		return internal(err)
-	case revoked:
-		return errTokenOver
+	return s.notRevoked(ctx, access.ID)
+}
+
+// notRevoked is nil if none of the tokens was revoked by its id.
+func (s *Server) notRevoked(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		revoked, err := s.replay.Used(ctx, revokedTokens, id)
+		switch {
+		case err != nil:
+			return internal(err)
+		case revoked:
+			return errTokenOver
+		}
 	}
 	return nil
 }
@@ -184,6 +192,9 @@ func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*iden
 	}
 	if !g.Value.TokenLive(access.ID) {
 		return nil, errTokenOver
+	}
+	if err := s.notRevoked(ctx, exchangedIDs(access.ID)...); err != nil {
+		return nil, err
 	}
 	account, err := s.accounts.Get(ctx, g.Value.AccountID)
 	if errors.Is(err, identity.ErrNotFound) || err == nil && account.Disabled {

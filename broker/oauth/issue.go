@@ -17,7 +17,7 @@ import (
 
 // issuance is what a grant type decided may be issued.
 type issuance struct {
-	// grant is what the tokens hang on; nil where no account stands behind them (client credentials).
+	// grant is what the tokens hang on; nil where no account stands behind them (client credentials), and where origin names it.
 	grant *grant.Doc
 	// account is whom they speak for; nil for the client itself.
 	account *identity.Account
@@ -28,7 +28,9 @@ type issuance struct {
 	nonce  string
 	// binding is what the access token is bound to. answerToken sets it.
 	binding senderKey
-	actor   string // JSON of an act claim (RFC 8693 section 4.1), or ""
+	// origin is the access token that was exchanged: what comes of it hangs on the same grant, and is an access token alone.
+	origin *token.Access
+	actor  string // JSON of an act claim (RFC 8693 section 4.1), or ""
 }
 
 // tokenResponse is RFC 6749 section 5.1 with OpenID Connect Core section 3.1.3.3.
@@ -40,6 +42,7 @@ type tokenResponse struct {
 	IDToken      string          `json:"id_token,omitempty"`
 	Scope        string          `json:"scope,omitempty"`
 	Details      json.RawMessage `json:"authorization_details,omitempty"` // RFC 9396 section 7
+	IssuedType   string          `json:"issued_token_type,omitempty"`     // RFC 8693 section 2.2.1
 }
 
 // issue mints the tokens. It writes nothing: the grant is the only state there is.
@@ -63,6 +66,11 @@ func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) 
 		say.GrantID, say.AuthTime, say.ACR = i.grant.ID, i.grant.Value.AuthTime, i.grant.Value.ACR
 		say.Subject = s.subject(client, i.account.ID)
 	}
+	if i.origin != nil {
+		say.ID = i.origin.ID + exchangeSeparator + say.ID
+		say.GrantID, say.AuthTime, say.ACR = i.origin.GrantID, i.origin.AuthTime, i.origin.ACR
+		say.Subject = s.subject(client, i.account.ID)
+	}
 	access, err := s.access.Issue(i.target.format, say)
 	if err != nil {
 		return nil, internal(err)
@@ -73,6 +81,9 @@ func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) 
 		ExpiresIn:   int64(i.target.lifetime / time.Second),
 		Scope:       strings.Join(i.target.scopes, " "),
 		Details:     json.RawMessage(say.Details),
+	}
+	if i.origin != nil {
+		response.IssuedType = tokenTypeAccess
 	}
 	if i.grant == nil {
 		return response, nil

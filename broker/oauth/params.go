@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -23,11 +24,14 @@ const (
 // params are a request's parameters after the rules that hold for all of them.
 type params url.Values
 
+// repeatable are the parameters that may be sent more than once (RFC 8707 section 2, RFC 8693 section 2.1).
+var repeatable = []string{"resource", "audience"}
+
 // parseParams applies RFC 6749 sections 3.1 and 3.2: a parameter without a value counts as omitted, and none
 // may be sent more than once, since two readers could otherwise see two requests.
 func parseParams(v url.Values) (params, *Error) {
 	for name, values := range v {
-		if len(values) > 1 && name != "resource" {
+		if len(values) > 1 && !slices.Contains(repeatable, name) {
 			return nil, refuse(codeInvalidRequest, "the parameter '%s' is there more than once; send it once", echo(name))
 		}
 		for _, value := range values {

@@ -118,6 +118,8 @@ type Client struct {
 	DetailsTypes []string `json:"authorization_details_types,omitempty"`
 	// ResourceServerOf are the identifiers of apis that the client answers for: it may introspect tokens for them.
 	ResourceServerOf []string `json:"resource_server_of,omitempty"`
+	// TokenExchange is what it may exchange besides tokens of its own (RFC 8693); see Exchange.
+	TokenExchange *TokenExchange `json:"token_exchange,omitempty"`
 	// DefaultMaxAge in seconds, RequireAuthTime and DefaultACRValues hold where a request says nothing (OpenID Connect Registration section 2).
 	DefaultMaxAge    *int64   `json:"default_max_age,omitempty"`
 	RequireAuthTime  bool     `json:"require_auth_time,omitempty"`
@@ -190,6 +192,40 @@ type Hasher interface {
 
 // Public says whether the client has no secret.
 func (c *Client) Public() bool { return c.IsPublic }
+
+// TokenExchange is what a client may exchange tokens for.
+type TokenExchange struct {
+	// SubjectClients are the clients whose tokens it may exchange; its own it always may.
+	SubjectClients []string `json:"subject_clients,omitempty"`
+	// Modes are how it may speak with others' tokens: ExchangeImpersonation, ExchangeDelegation; empty: the latter.
+	Modes []string `json:"modes,omitempty"`
+	// Scopes of apis that it may gain, though the token that it exchanges does not allow them.
+	Scopes []string `json:"scopes,omitempty"`
+}
+
+// The modes of a token exchange (RFC 8693 section 1.1).
+const (
+	ExchangeImpersonation = "impersonation" // the new token says nothing of the client: it is as the person themselves
+	ExchangeDelegation    = "delegation"    // the new token says who acts for the person
+)
+
+var exchangeModes = []string{ExchangeImpersonation, ExchangeDelegation}
+
+// Exchange is what the client may exchange; the zero value is tokens of its own for what says less.
+func (c *Client) Exchange() TokenExchange {
+	if c.TokenExchange == nil {
+		return TokenExchange{}
+	}
+	return *c.TokenExchange
+}
+
+// Allows says whether tokens of others may be exchanged in a mode.
+func (t TokenExchange) Allows(mode string) bool {
+	if len(t.Modes) == 0 {
+		return mode == ExchangeDelegation
+	}
+	return slices.Contains(t.Modes, mode)
+}
 
 // fillIn sets what a registration may leave out. A resource server that names no grant type is no app, and uses none.
 func (c *Client) fillIn() {
@@ -323,6 +359,7 @@ func (c *Client) Validate() error {
 			bad("resource_server_of", "%q: %w", identifier, err)
 		}
 	}
+	c.checkExchange(bad, oneOf)
 	if len(c.ResourceServerOf) > 0 && c.IsPublic {
 		bad("resource_server_of", "a public client cannot introspect: whoever knows its id could")
 	}

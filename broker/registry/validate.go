@@ -129,6 +129,30 @@ func (c *Client) checkRequests(bad badFunc, oneOf oneOfFunc) {
 	checkWebURI(bad, "initiate_login_uri", c.InitiateLoginURI)
 }
 
+// checkExchange checks what the client may exchange tokens for.
+func (c *Client) checkExchange(bad badFunc, oneOf oneOfFunc) {
+	if c.TokenExchange == nil {
+		return
+	}
+	if !c.Allows(GrantTokenExchange) {
+		bad("token_exchange", "has no meaning without the grant type %s", GrantTokenExchange)
+	}
+	t := c.TokenExchange
+	for field, list := range map[string][]string{"subject_clients": t.SubjectClients, "modes": t.Modes, "scopes": t.Scopes} {
+		if len(list) > maxItems {
+			bad("token_exchange."+field, "%d are more than %d", len(list), maxItems)
+		}
+	}
+	for _, mode := range t.Modes {
+		oneOf("token_exchange.modes", mode, exchangeModes)
+	}
+	for _, scope := range t.Scopes {
+		if !slices.Contains(c.Scopes, scope) {
+			bad("token_exchange.scopes", "%q is not among the client's scopes", scope)
+		}
+	}
+}
+
 // checkLogout checks where the client is told of sign-outs.
 func (c *Client) checkLogout(bad badFunc) {
 	checkWebURI(bad, "backchannel_logout_uri", c.BackchannelLogoutURI)

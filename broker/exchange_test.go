@@ -1,0 +1,267 @@
+package broker_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/store/storetest"
+	"github.com/portico-id/portico/config"
+)
+
+const (
+	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
+	tokenTypeAccess = "urn:ietf:params:oauth:token-type:access_token"
+)
+
+// gateway is the server behind the notes api, and calls the mail api for the people who call it. backend takes the gateway's tokens on.
+var (
+	gateway = Client{ID: "gateway", Secret: "gateway-secret-0123456789-0123456789-012345"}
+	backend = Client{ID: "backend", Secret: "backend-secret-0123456789-0123456789-012345"}
+)
+
+func withGateway(c *config.Config) {
+	withAPIs(c)
+	c.Clients = append(c.Clients,
+		config.Client{
+			ClientID: gateway.ID, ClientSecret: config.NewSecret(gateway.Secret), Name: "Gateway",
+			Scopes: []string{"notes:read", "mail:read"}, GrantTypes: []string{"client_credentials", grantExchange},
+			ResourceServerOf: []string{notesAPI},
+			TokenExchange:    config.TokenExchange{SubjectClients: []string{"web"}, Modes: []string{"impersonation", "delegation"}, Scopes: []string{"mail:read"}},
+		},
+		config.Client{
+			ClientID: backend.ID, ClientSecret: config.NewSecret(backend.Secret), Name: "Backend",
+			Scopes: []string{"mail:read"}, GrantTypes: []string{"client_credentials", grantExchange},
+			ResourceServerOf: []string{mailAPI},
+			TokenExchange:    config.TokenExchange{SubjectClients: []string{"gateway"}},
+		},
+	)
+}
+
+// exchange asks to exchange a token. edits are "name", "value" pairs.
+func exchange(t *testing.T, e *Env, c Client, subject string, edits ...string) *Response {
+	t.Helper()
+	form := url.Values{"grant_type": {grantExchange}, "subject_token": {subject}, "subject_token_type": {tokenTypeAccess}}
+	for i := 0; i+1 < len(edits); i += 2 {
+		form.Add(edits[i], edits[i+1])
+	}
+	return e.Post(t, "/token", c, form)
+}
+
+func ownToken(t *testing.T, e *Env, c Client, scope string) string {
+	t.Helper()
+	r := e.Post(t, "/token", c, url.Values{"grant_type": {"client_credentials"}, "scope": {scope}})
+	if r.Status != http.StatusOK {
+		t.Fatalf("client credentials: %d %v", r.Status, r.Body)
+	}
+	return r.String("access_token")
+}
+
+// A gateway calls the next api for the person who called it: as them, or saying who it is (RFC 8693 sections 1.1, 4.1).
+func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		subject := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google", "scope", "openid offline_access notes:read notes:write").String("access_token")
+		person := e.Subject(t, subject)
+		for _, target := range []string{"resource", "audience"} {
+			r := exchange(t, e, gateway, subject, target, mailAPI)
+			claims := payload(t, r.String("access_token"))
+			if r.String("issued_token_type") != tokenTypeAccess || r.String("token_type") != "Bearer" || r.String("scope") != "mail:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
+				t.Errorf("%s: %v", target, r.Body)
+			}
+			if claims["sub"] != person || claims["client_id"] != gateway.ID || texts(claims["aud"]) != mailAPI || claims["act"] != nil {
+				t.Errorf("impersonation says %v", claims)
+			}
+		}
+		first := exchange(t, e, gateway, subject, "resource", mailAPI, "actor_token", ownToken(t, e, gateway, "mail:read"), "actor_token_type", tokenTypeAccess).String("access_token")
+		if act, _ := payload(t, first)["act"].(map[string]any); act["sub"] != gateway.ID || len(act) != 1 {
+			t.Fatalf("delegation says %v", act)
+		}
+		second := exchange(t, e, backend, first, "actor_token", ownToken(t, e, backend, "mail:read"), "actor_token_type", tokenTypeAccess)
+		said := introspect(t, e, backend, second.String("access_token"))
+		act, _ := said["act"].(map[string]any)
+		before, _ := act["act"].(map[string]any)
+		if said["sub"] != person || act["sub"] != backend.ID || before["sub"] != gateway.ID {
+			t.Errorf("the chain is %v", said)
+		}
+	}, withGateway)
+}
+
+// An app may make its own token say less, and never more.
+func TestAnAppNarrowsItsOwnToken(t *testing.T) {
+	e := Start(t, withGateway, func(c *config.Config) {
+		c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, grantExchange)
+	})
+	b := NewBrowser(t)
+	subject := e.SignIn(t, b, Web, "idp_hint", "google", "scope", "openid profile offline_access notes:read").String("access_token")
+	r := exchange(t, e, Web, subject, "scope", "notes:read", "resource", notesAPI)
+	if said := introspect(t, e, Web, r.String("access_token")); said.audience() != notesAPI || said["scope"] != "notes:read" {
+		t.Errorf("narrowed to %v", said)
+	}
+	if r := exchange(t, e, Web, subject); r.String("scope") != "openid profile notes:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
+		t.Errorf("the same again: %v", r.Body)
+	}
+	// web is registered for all of these; the person agreed to none.
+	for scope, target := range map[string]string{"notes:write": notesAPI, "email": e.Issuer, "mail:read": notesAPI, "offline_access": e.Issuer} {
+		expectError(t, exchange(t, e, Web, subject, "scope", scope, "resource", target), "invalid_scope")
+	}
+	expectError(t, exchange(t, e, Web, subject, "resource", mailAPI), "invalid_target")
+	expectError(t, exchange(t, e, Web, r.String("access_token"), "resource", e.Issuer), "invalid_target")
+	expectError(t, exchange(t, e, Web, r.String("access_token"), "scope", "openid"), "invalid_scope")
+	pay := e.SignIn(t, b, Web, "scope", "openid", "authorization_details", allowedPay).String("access_token")
+	if r := exchange(t, e, Web, pay, "resource", bankAPI, "authorization_details", strings.Replace(allowedPay, `,"cancel"`, "", 1)); r.Status != http.StatusOK {
+		t.Errorf("details narrowed: %d %v", r.Status, r.Body)
+	}
+	expectError(t, exchange(t, e, Web, pay, "resource", bankAPI, "authorization_details", strings.Replace(allowedPay, "12.00", "13.00", 1)), "invalid_authorization_details")
+}
+
+// What must not be exchanged: tokens of other apps, tokens that were for somebody else, for apis that the operator did not name, with
+// borrowed actors.
+func TestExchangesThatAreRefused(t *testing.T) {
+	e := Start(t, withGateway, func(c *config.Config) {
+		for i := range c.Clients {
+			if c.Clients[i].ClientID == Other.ID {
+				c.Clients[i].Scopes = append(c.Clients[i].Scopes, "notes:read")
+			}
+		}
+	})
+	b := NewBrowser(t)
+	tokens := e.SignIn(t, b, Web, "idp_hint", "google", "scope", "openid offline_access notes:read")
+	subject := tokens.String("access_token")
+	mailToken := e.SignIn(t, b, First, "scope", "mail:read").String("access_token")
+	webMail := e.SignIn(t, b, Web, "scope", "mail:read").String("access_token")
+	others := e.SignIn(t, b, Other, "idp_hint", "google", "scope", "openid notes:read").String("access_token")
+	gatewayToken := ownToken(t, e, gateway, "mail:read")
+	actor := []string{"resource", mailAPI, "actor_token_type", tokenTypeAccess, "actor_token"}
+	acting := exchange(t, e, gateway, subject, append(actor, gatewayToken)...).String("access_token")
+	for name, c := range map[string]struct {
+		client Client
+		token  string
+		edits  []string
+		want   string
+	}{
+		"a token of an app that is not allowed":     {gateway, others, []string{"resource", mailAPI}, "invalid_request"},
+		"of another":                                {gateway, mailToken, []string{"resource", mailAPI}, "invalid_request"},
+		"a token that was for another api":          {gateway, webMail, []string{"resource", mailAPI}, "invalid_request"},
+		"a client's own token":                      {gateway, gatewayToken, []string{"resource", mailAPI}, "invalid_request"},
+		"a refresh token":                           {gateway, tokens.String("refresh_token"), []string{"resource", mailAPI}, "invalid_request"},
+		"an ID token":                               {gateway, tokens.String("id_token"), []string{"resource", mailAPI}, "invalid_request"},
+		"nothing":                                   {gateway, "", nil, "invalid_request"},
+		"a forged token":                            {gateway, subject[:len(subject)-2] + "AA", []string{"resource", mailAPI}, "invalid_request"},
+		"a scope that was not granted":              {gateway, subject, []string{"resource", notesAPI, "scope", "notes:write"}, "invalid_scope"},
+		"a scope of another api":                    {gateway, subject, []string{"resource", notesAPI, "scope", "mail:read"}, "invalid_scope"},
+		"what is about the person":                  {gateway, subject, []string{"resource", e.Issuer, "scope", "openid"}, "invalid_scope"},
+		"an api that nobody named":                  {gateway, subject, []string{"resource", bankAPI}, "invalid_target"},
+		"an unknown api":                            {gateway, subject, []string{"audience", "mail"}, "invalid_target"},
+		"apis that take different tokens":           {gateway, subject, []string{"resource", notesAPI, "resource", mailAPI}, "invalid_target"},
+		"the actor's type missing":                  {gateway, subject, []string{"resource", mailAPI, "actor_token", gatewayToken}, "invalid_request"},
+		"an actor's type without an actor":          {gateway, subject, []string{"resource", mailAPI, "actor_token_type", tokenTypeAccess}, "invalid_request"},
+		"an actor's token of another client":        {gateway, subject, append(actor, ownToken(t, e, service, "mail:read")), "invalid_request"},
+		"the person's own token as actor":           {gateway, subject, append(actor, subject), "invalid_request"},
+		"an actor who acts for another":             {gateway, subject, append(actor, acting), "invalid_request"},
+		"a made-up actor":                           {gateway, subject, append(actor, `{"sub":"admin"}`), "invalid_request"},
+		"impersonation where delegation is allowed": {backend, acting, nil, "invalid_request"},
+		"another type of subject":                   {gateway, subject, []string{"subject_token_type", "urn:ietf:params:oauth:token-type:jwt"}, "invalid_request"},
+		"another type of result":                    {gateway, subject, []string{"resource", mailAPI, "requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token"}, "invalid_request"},
+		"a client that may not exchange":            {service, subject, []string{"resource", mailAPI}, "unauthorized_client"},
+		"a public client":                           {Native, subject, nil, "unauthorized_client"},
+	} {
+		r := exchange(t, e, c.client, c.token, c.edits...)
+		if r.String("error") != c.want || r.Status != http.StatusBadRequest {
+			t.Errorf("%s: got %d %v, want %s", name, r.Status, r.Body, c.want)
+		}
+	}
+	if logs := e.Logs.String(); strings.Contains(logs, subject) || strings.Contains(logs, gatewayToken) || !strings.Contains(logs, "a token is exchanged") {
+		t.Error("a token is in the log, or an exchange is not")
+	}
+}
+
+// What comes of a token ends with it: with its time, its grant, its own revocation, and its account.
+func TestAnExchangedTokenEndsWithItsOrigin(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		b := NewBrowser(t)
+		signIn := func() (*Response, string, string) {
+			tokens := e.SignIn(t, b, Web, "idp_hint", "google", "scope", "openid offline_access notes:read")
+			first := exchange(t, e, gateway, tokens.String("access_token"), "resource", mailAPI)
+			second := exchange(t, e, backend, first.String("access_token"), "actor_token", ownToken(t, e, backend, "mail:read"), "actor_token_type", tokenTypeAccess)
+			if second.Status != http.StatusOK {
+				t.Fatalf("%v, %v", first.Body, second.Body)
+			}
+			return tokens, first.String("access_token"), second.String("access_token")
+		}
+		dead := func(what string, first, second string) {
+			t.Helper()
+			if e.Active(t, gateway, first) || e.Active(t, backend, second) {
+				t.Errorf("%s: what came of it is active", what)
+			}
+			expectError(t, exchange(t, e, backend, first), "invalid_request")
+		}
+		tokens, first, second := signIn()
+		if !e.Active(t, gateway, first) || !e.Active(t, backend, second) {
+			t.Fatal("they are not active to begin with")
+		}
+		e.Post(t, "/revoke", Web, url.Values{"token": {tokens.String("refresh_token")}})
+		dead("the grant is revoked", first, second)
+		expectError(t, exchange(t, e, gateway, tokens.String("access_token"), "resource", mailAPI), "invalid_request")
+
+		tokens, first, second = signIn()
+		e.Post(t, "/revoke", Web, url.Values{"token": {tokens.String("access_token")}})
+		dead("the token is revoked by itself", first, second)
+
+		// The exchanging client ends its own, whatever comes of it, and nothing above.
+		tokens, first, second = signIn()
+		if r := e.Post(t, "/revoke", gateway, url.Values{"token": {tokens.String("access_token")}}); r.Status != http.StatusBadRequest {
+			t.Errorf("the gateway revokes its caller's token: %d", r.Status)
+		}
+		e.Post(t, "/revoke", gateway, url.Values{"token": {first}})
+		dead("the exchanged token is revoked", first, second)
+		if !e.Active(t, Web, tokens.String("access_token")) {
+			t.Error("its origin ended with it")
+		}
+
+		tokens, first, second = signIn()
+		e.Clock.Advance(4 * time.Minute)
+		late := exchange(t, e, gateway, tokens.String("access_token"), "resource", mailAPI)
+		if left, _ := late.Body["expires_in"].(float64); left > 61 || left < 1 {
+			t.Errorf("a token that has a minute left gives one for %v seconds", late.Body["expires_in"])
+		}
+		e.Clock.Advance(time.Minute + time.Second)
+		dead("its time is over", first, second)
+		if e.Active(t, gateway, late.String("access_token")) {
+			t.Error("the late one outlives its origin")
+		}
+	}, withGateway)
+}
+
+// A client that exchanges cannot end other people's sign-ins by revoking much of what it made (a grant keeps a bounded list).
+func TestRevokingManyExchangedTokensLeavesTheGrantAlone(t *testing.T) {
+	e := Start(t, withGateway)
+	tokens := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google", "scope", "openid offline_access notes:read")
+	storetest.Race(80, func() {
+		made := exchange(t, e, gateway, tokens.String("access_token"), "resource", mailAPI).String("access_token")
+		if r := e.Post(t, "/revoke", gateway, url.Values{"token": {made}}); r.Status != http.StatusOK || e.Active(t, gateway, made) {
+			t.Errorf("revocation: %d", r.Status)
+		}
+	})
+	if !e.Active(t, Web, tokens.String("access_token")) || e.Refresh(t, Web, tokens.String("refresh_token")).Status != http.StatusOK {
+		t.Error("the grant ended")
+	}
+}
+
+// Services that call one another in a circle stop.
+func TestExchangesOfExchangesAreBounded(t *testing.T) {
+	e := Start(t, withGateway, func(c *config.Config) {
+		c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, grantExchange)
+	})
+	token := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google", "scope", "notes:read").String("access_token")
+	for range 4 {
+		r := exchange(t, e, Web, token)
+		if r.Status != http.StatusOK {
+			t.Fatalf("%d %v", r.Status, r.Body)
+		}
+		token = r.String("access_token")
+	}
+	expectError(t, exchange(t, e, Web, token), "invalid_request")
+}
