@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
 
+	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/examples/sampleapp"
 )
 
@@ -197,6 +198,48 @@ func TestOtherPagesInARealBrowser(t *testing.T) {
 	// form_post goes to the app by the page's one script, which the policy names by its hash.
 	v.do("form_post", chromedp.Navigate(e.AuthorizeURL(client, "response_mode", "form_post", "idp_hint", "google", "scope", "openid profile email offline_access")), atSandbox, press,
 		says("cross-origin request")) // the sample app takes its code by GET alone and says so; the form has arrived
+}
+
+// A person connects a device, through a slip, a cancelled start, a yes and a no. The code is typed as a phone types it; the policy must let the form
+// lead to a provider, though no app's redirect URI is there to say so.
+func TestAPersonConnectsADeviceInARealBrowser(t *testing.T) {
+	e := Start(t, withDevices)
+	const page, slip = "/device", "BBBB-BBBB"
+	enter := func(code string) chromedp.Action[chromedp.Void] { return chromedp.SendKeys("#user_code", code+"\r") }
+	d := startDevice(t, e, TV, "scope", "openid profile email offline_access")
+	v := visit{t, chromium(t)}
+	v.do("open the page", chromedp.Navigate(e.Issuer+page), chromedp.WaitVisible("#user_code"))
+	if focused, err := chromedp.Run(v.ctx, chromedp.Evaluate[string]("document.activeElement.id")); err != nil || focused != "user_code" {
+		t.Errorf("the focus is on %q, %v", focused, err)
+	}
+	v.shoot("device")
+	v.do("enter a wrong code", enter(slip), says("No device waits with this code"))
+	v.shoot("device-wrong")
+	v.do("follow the link", chromedp.Navigate(d.String("verification_uri_complete")), says("Check that this is the code"))
+	v.shoot("device-link")
+	v.do("go on", press, chromedp.WaitVisible(`button[value="google"]`))
+	v.shoot("device-chooser")
+	v.do("cancel", chromedp.Click(`form.quiet button`), says("The code still works"))
+	v.shoot("device-cancelled")
+	v.do("enter it again", chromedp.Click("a.button"), chromedp.WaitVisible("#user_code"),
+		enter(strings.ToLower(strings.ReplaceAll(d.String("user_code"), "-", " "))), chromedp.WaitVisible(`button[value="google"]`))
+	v.do("sign in", press, atSandbox, press, consent)
+	v.shoot("device-confirm")
+	v.do("allow", press, says("You are connected"))
+	v.shoot("device-connected")
+	if r := d.poll(); r.String("access_token") == "" {
+		t.Errorf("the device gets %d %v", r.Status, r.Body)
+	}
+	d = startDevice(t, e, Box)
+	v.do("another device", chromedp.Navigate(d.String("verification_uri_complete")), press, consent)
+	v.do("deny", chromedp.Click(`button[value="deny"]`), says("You did not allow"))
+	v.shoot("device-denied")
+	d.want("access_denied")
+	for range 11 {
+		guess(e, NewBrowser(t), slip)
+	}
+	v.do("guess too often", chromedp.Navigate(e.Issuer+page), enter(slip), says("Too many wrong codes"))
+	v.shoot("device-throttled")
 }
 
 // screenshots takes the page at phone and desktop width, in both colour schemes.

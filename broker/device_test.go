@@ -630,7 +630,7 @@ func TestGuessingCodesGetsSlowerAndSlower(t *testing.T) {
 		for range 4 {
 			for _, code := range []string{"BBBB-BBBB", d.String("user_code")} {
 				p := guess(e, NewBrowser(t), code)
-				if p.Status != http.StatusTooManyRequests || p.Header.Get("Retry-After") == "" || !strings.Contains(p.Body, "Reference") {
+				if p.Status != http.StatusTooManyRequests || p.Header.Get("Retry-After") == "" || !strings.Contains(p.Body, "press Continue in") {
 					t.Fatalf("a guess that has to wait gets %d %v\n%s", p.Status, p.Header, p.Body)
 				}
 			}

@@ -364,7 +364,7 @@ func TestOfflineAccessIsToldOnceAndLast(t *testing.T) {
 // nobody sends codes (RFC 8628 section 5.4).
 func TestTheDevicesConfirmationTellsWhatGivesAPhisherAway(t *testing.T) {
 	p := newPages(t)
-	for same, want := range map[bool]string{true: "the network that you are on now", false: "another network than you are on now"} {
+	for same, want := range map[bool]string{true: "the network that you use now", false: "another network than you use now"} {
 		var b bytes.Buffer
 		if err := p.DeviceConfirm(&b, DeviceConfirmPage{
 			App: App{Name: "Acme TV"}, UserCode: "WDJB-MJHT", Action: "/a", Address: "192.0.2.1", SameNetwork: same, Age: 130 * time.Second, UserAgent: "AcmeTV/3.2",
@@ -372,7 +372,7 @@ func TestTheDevicesConfirmationTellsWhatGivesAPhisherAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := words(first(parse(t, b.String()), "main"))
-		for _, part := range []string{"Acme TV", "WDJB-MJHT", "192.0.2.1, " + want, "2 minutes ago", "AcmeTV/3.2", "a device in front of you", "Nobody from us will ever send you a code"} {
+		for _, part := range []string{"Acme TV", "WDJB-MJHT", want + " (192.0.2.1)", "2 minutes ago", "AcmeTV/3.2", "a device in front of you", "Nobody from us will ever send you a code"} {
 			if !strings.Contains(text, part) {
 				t.Errorf("%q is not said in: %s", part, text)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -64,12 +65,11 @@ func (s *Service) enterDevice(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		s.showError(w, r, nil, *ourFault(err))
 	case wait > 0:
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Round(time.Second)/time.Second)+1))
-		s.showError(w, r, nil, ErrorPage{
-			Status:  http.StatusTooManyRequests,
-			Title:   "Too many wrong codes",
-			Message: "Codes that nobody was given were entered too often. To keep guessers out, the next one has to wait.",
-			ToDo:    "Wait " + toWait(wait) + ", then enter the code again.",
+		s.o.Log.WarnContext(r.Context(), "too many wrong device codes", slog.Duration("wait", wait))
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		s.devicePage(w, r, http.StatusTooManyRequests, templates.DevicePage{
+			UserCode: device.FormatUserCode(code),
+			Notice:   "Too many wrong codes were entered. To keep guessers out, the next one has to wait: press Continue in " + toWait(wait) + ".",
 		})
 	case doc == nil:
 		s.devicePage(w, r, http.StatusBadRequest, templates.DevicePage{
