@@ -43,7 +43,7 @@ func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.
 		ACR:       by.ACR,
 		AMR:       by.AMR,
 	}
-	if t.client.HearsOfLogout() {
+	if by.SessionID != "" && t.client.HearsOfLogout() {
 		fresh.KeepUntil = s.now().Add(s.lifetimes.Session) // the session is older than its code
 	}
 	bindRefresh(&fresh, t)
