@@ -28,8 +28,8 @@ const browserTimeout = 3 * time.Minute
 // stepTimeout bounds one step of it.
 const stepTimeout = 30 * time.Second
 
-// chromium starts a browser, or skips the test where there is none.
-func chromium(t *testing.T) context.Context {
+// chromium starts a browser, with further options if need be, or skips the test where there is none.
+func chromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := os.Getenv("PORTICO_TEST_CHROMIUM")
 	if path == "" {
@@ -45,7 +45,7 @@ func chromium(t *testing.T) context.Context {
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("no-first-run", true),
 	)
-	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancelAllocator)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
