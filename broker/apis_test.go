@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -56,24 +55,6 @@ func withAPIs(c *config.Config) {
 	)
 }
 
-// payload are the claims of a JWT, which the test only looks at.
-func payload(t *testing.T, raw string) map[string]any {
-	t.Helper()
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		t.Fatalf("%q is no JWT", raw)
-	}
-	decoded, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var claims map[string]any
-	if err := json.Unmarshal(decoded, &claims); err != nil {
-		t.Fatal(err)
-	}
-	return claims
-}
-
 func (e introspected) audience() string { return texts(e["aud"]) }
 
 // introspected is what introspection says.
@@ -124,11 +105,11 @@ func TestATokenIsForTheAPIThatWasNamed(t *testing.T) {
 		}
 		// First takes JWTs for all that says nothing; notes says nothing, so that both apis take JWTs.
 		both := e.Redeem(t, First, code())
-		if claims := payload(t, both.String("access_token")); texts(claims["aud"]) != notesAPI+" "+mailAPI || claims["scope"] != "notes:read notes:write mail:read" {
+		if claims := jwtPayload(t, both.String("access_token")); texts(claims["aud"]) != notesAPI+" "+mailAPI || claims["scope"] != "notes:read notes:write mail:read" {
 			t.Errorf("without a resource: %v", claims)
 		}
 		one := e.Redeem(t, First, code(), "resource", mailAPI)
-		claims := payload(t, one.String("access_token"))
+		claims := jwtPayload(t, one.String("access_token"))
 		if texts(claims["aud"]) != mailAPI || claims["scope"] != "mail:read" || one.String("scope") != "mail:read" {
 			t.Errorf("for mail: %v, %v", claims, one.Body)
 		}
@@ -251,7 +232,7 @@ func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 			if tokens.Status != http.StatusOK {
 				t.Fatalf("%d %v", tokens.Status, tokens.Body)
 			}
-			claims := payload(t, tokens.String("access_token"))
+			claims := jwtPayload(t, tokens.String("access_token"))
 			said := introspect(t, e, Web, tokens.String("access_token"))
 			for name, where := range map[string]map[string]any{"response": tokens.Body, "token": claims, "introspection": said} {
 				raw, _ := json.Marshal(where["authorization_details"])
@@ -266,7 +247,7 @@ func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 			}
 			expectError(t, narrow(strings.Replace(details, "12.00", "13.00", 1)), "invalid_authorization_details")
 			less := narrow(strings.Replace(details, `"start","cancel"`, `"start"`, 1))
-			if raw, _ := json.Marshal(payload(t, less.String("access_token"))["authorization_details"]); strings.Contains(string(raw), "cancel") || !strings.Contains(string(raw), "start") {
+			if raw, _ := json.Marshal(jwtPayload(t, less.String("access_token"))["authorization_details"]); strings.Contains(string(raw), "cancel") || !strings.Contains(string(raw), "start") {
 				t.Errorf("narrowed to %s", raw)
 			}
 		}
@@ -313,7 +294,7 @@ func TestAClientGetsATokenOfItsOwn(t *testing.T) {
 			t.Errorf("introspection says %v", said)
 		}
 		signed := ask(service, url.Values{"scope": {"mail:read"}})
-		if claims := payload(t, signed.String("access_token")); claims["sub"] != service.ID || texts(claims["aud"]) != mailAPI || claims["auth_time"] != nil || claims["grant_id"] != nil {
+		if claims := jwtPayload(t, signed.String("access_token")); claims["sub"] != service.ID || texts(claims["aud"]) != mailAPI || claims["auth_time"] != nil || claims["grant_id"] != nil {
 			t.Errorf("the token says %v", claims)
 		}
 		// Nothing about a person can be had, or opened with it.

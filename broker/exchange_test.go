@@ -8,6 +8,7 @@ import (
 	"time"
 
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
 )
@@ -67,7 +68,7 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 		person := e.Subject(t, subject)
 		for _, target := range []string{"resource", "audience"} {
 			r := exchange(t, e, gateway, subject, target, mailAPI)
-			claims := payload(t, r.String("access_token"))
+			claims := jwtPayload(t, r.String("access_token"))
 			if r.String("issued_token_type") != tokenTypeAccess || r.String("token_type") != "Bearer" || r.String("scope") != "mail:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
 				t.Errorf("%s: %v", target, r.Body)
 			}
@@ -76,7 +77,7 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 			}
 		}
 		first := exchange(t, e, gateway, subject, "resource", mailAPI, "actor_token", ownToken(t, e, gateway, "mail:read"), "actor_token_type", tokenTypeAccess).String("access_token")
-		if act, _ := payload(t, first)["act"].(map[string]any); act["sub"] != gateway.ID || len(act) != 1 {
+		if act, _ := jwtPayload(t, first)["act"].(map[string]any); act["sub"] != gateway.ID || len(act) != 1 {
 			t.Fatalf("delegation says %v", act)
 		}
 		second := exchange(t, e, backend, first, "actor_token", ownToken(t, e, backend, "mail:read"), "actor_token_type", tokenTypeAccess)
@@ -264,4 +265,68 @@ func TestExchangesOfExchangesAreBounded(t *testing.T) {
 		token = r.String("access_token")
 	}
 	expectError(t, exchange(t, e, Web, token), "invalid_request")
+}
+
+// A token that only its holder can use does not become one that anybody can: the exchange needs a key too, and the app's own the same.
+func TestABoundTokenIsExchangedForABoundTokenAlone(t *testing.T) {
+	e := Start(t, withGateway, func(c *config.Config) {
+		c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, grantExchange)
+	})
+	key, another := e.NewKey(t), e.NewKey(t)
+	subject := signInBound(t, e, Web, key, "scope", "openid notes:read").String("access_token")
+	form := func(edits ...string) url.Values {
+		v := url.Values{"grant_type": {grantExchange}, "subject_token": {subject}, "subject_token_type": {tokenTypeAccess}}
+		for i := 0; i+1 < len(edits); i += 2 {
+			v.Set(edits[i], edits[i+1])
+		}
+		return v
+	}
+	expectError(t, exchange(t, e, Web, subject), "invalid_request")
+	expectError(t, exchange(t, e, gateway, subject, "resource", mailAPI), "invalid_request")
+	expectError(t, e.PostWith(t, "/token", Web, form(), another.TokenHeader(e)), "invalid_request")
+	if r := e.PostWith(t, "/token", Web, form(), key.TokenHeader(e)); r.Status != http.StatusOK || r.String("token_type") != "DPoP" {
+		t.Errorf("the app with its key: %d %v", r.Status, r.Body)
+	}
+	// The gateway cannot have the app's key; what it gets is bound to its own.
+	r := e.PostWith(t, "/token", gateway, form("resource", mailAPI), another.TokenHeader(e))
+	if cnf, _ := jwtPayload(t, r.String("access_token"))["cnf"].(map[string]any); r.String("token_type") != "DPoP" || cnf["jkt"] != another.JKT {
+		t.Errorf("the gateway with a key of its own: %d %v", r.Status, r.Body)
+	}
+	actor := ownToken(t, e, gateway, "mail:read")
+	if r := e.PostWith(t, "/token", gateway, form("resource", mailAPI, "actor_token", actor, "actor_token_type", tokenTypeAccess), another.TokenHeader(e)); r.Status != http.StatusOK {
+		t.Errorf("with an actor: %d %v", r.Status, r.Body)
+	}
+	bound := e.PostWith(t, "/token", gateway, url.Values{"grant_type": {"client_credentials"}, "scope": {"mail:read"}}, key.TokenHeader(e)).String("access_token")
+	expectError(t, e.PostWith(t, "/token", gateway, form("resource", mailAPI, "actor_token", bound, "actor_token_type", tokenTypeAccess), another.TokenHeader(e)), "invalid_request")
+}
+
+// An app that was disabled or removed has no tokens that others could go on with.
+func TestTokensOfAnAppThatIsGoneAreNotExchanged(t *testing.T) {
+	e := Start(t, withGateway)
+	app, secret, err := e.Broker.Clients.Add(t.Context(), registry.Client{
+		Name: "App", RedirectURIs: []string{"https://gone.example.com/cb"}, Scopes: []string{"openid", "notes:read"}, FirstParty: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, serviceSecret, err := e.Broker.Clients.Add(t.Context(), registry.Client{
+		Name: "Service", Scopes: []string{"notes:read"}, GrantTypes: []string{grantExchange},
+		TokenExchange: &registry.TokenExchange{SubjectClients: []string{app.ID}, Modes: []string{registry.ExchangeImpersonation}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := Client{ID: service.ID, Secret: serviceSecret}
+	subject := e.SignIn(t, NewBrowser(t), Client{ID: app.ID, Secret: secret, RedirectURI: app.RedirectURIs[0]}, "idp_hint", "google", "scope", "openid notes:read").String("access_token")
+	if r := exchange(t, e, as, subject, "resource", notesAPI); r.Status != http.StatusOK {
+		t.Fatalf("%d %v", r.Status, r.Body)
+	}
+	if _, err := e.Broker.Clients.Update(t.Context(), app.ID, func(c *registry.Client) { c.Disabled = true }); err != nil {
+		t.Fatal(err)
+	}
+	expectError(t, exchange(t, e, as, subject, "resource", notesAPI), "invalid_request")
+	if err := e.Broker.Clients.Remove(t.Context(), app.ID); err != nil {
+		t.Fatal(err)
+	}
+	expectError(t, exchange(t, e, as, subject, "resource", notesAPI), "invalid_request")
 }

@@ -318,6 +318,40 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 			"portico.yaml:11: clients[0].access_token_lifetime: 2d is neither 0 nor between 30s and 1d: 0 is tokens.access_token_lifetime, and an API that verifies a JWT by itself accepts a revoked one until it ends",
 			"portico.yaml:11: clients[0].refresh_idle_lifetime: 2h has no effect: refresh_lifetime is 1h",
 		}},
+		"apis": {text: `apis:
+  - {}
+  - {identifier: /notes, name: Notes, scopes: [{name: "a b", sentence: ""}, {name: x, sentence: Do x}, {name: x, sentence: Do it again}]}
+  - {identifier: "https://a.example/#x", name: A, scopes: [{name: y, sentence: Do y}], access_token_format: JWT, access_token_signing_alg: none, access_token_lifetime: 2d}
+  - {identifier: "https://login.example.com", name: A, authorization_details_types: [{type: "", sentence: See, fields: [{name: type}]}]}
+  - {identifier: "urn:example:b", name: B, scopes: [{name: z, sentence: Do z}]}
+  - {identifier: "urn:example:b", name: B, scopes: [{name: z, sentence: Do z}]}
+clients:
+  - {client_id: s, client_secret: 0123456789abcdef0123456789abcdef, name: S, resource_server_of: ["urn:example:c"]}
+  - {client_id: p, public: true, name: P, resource_server_of: ["urn:example:b"]}
+  - {client_id: e, client_secret: 0123456789abcdef0123456789abcdef, name: E, grant_types: [client_credentials], scopes: [z], token_exchange: {subject_clients: ["a b"], modes: [delegate], scopes: [y]}}
+`, want: []string{
+			"portico.yaml:8: apis[0].identifier: is missing; an absolute URI, such as https://api.example.com/notes",
+			"portico.yaml:8: apis[0].name: is missing; people see it",
+			"portico.yaml:8: apis[0].scopes: is missing; without scopes or authorization_details_types nothing can be asked for",
+			`portico.yaml:9: apis[1].identifier: "/notes" is not an absolute URI, such as https://api.example.com/notes`,
+			`portico.yaml:9: apis[1].scopes[0].name: "a b" is not a scope: visible ASCII characters without " and \ (RFC 6749 section 3.3)`,
+			"portico.yaml:9: apis[1].scopes[0].sentence: is missing; people read it before they say yes",
+			`portico.yaml:9: apis[1].scopes[2].name: "x" is given twice`,
+			`portico.yaml:10: apis[2].identifier: "https://a.example/#x" has a fragment or a query (RFC 8707 section 2)`,
+			`portico.yaml:10: apis[2].access_token_format: "JWT" is not one of opaque, jwt; did you mean jwt?`,
+			`portico.yaml:10: apis[2].access_token_signing_alg: "none" is not one of ES256, RS256, EdDSA`,
+			"portico.yaml:10: apis[2].access_token_lifetime: 2d is neither 0 nor between 30s and 1d: 0 is the client's, and an API that verifies a JWT by itself accepts a revoked one until it ends",
+			"portico.yaml:11: apis[3].identifier: is the issuer, which stands for the broker's own endpoints",
+			`portico.yaml:11: apis[3].authorization_details_types[0].type: "" is not a type: visible ASCII characters without " and \`,
+			`portico.yaml:11: apis[3].authorization_details_types[0].fields[0].name: "type" is not the name of a field: visible ASCII characters without " and \, and not type`,
+			`portico.yaml:13: apis[5].identifier: "urn:example:b" is the identifier of apis[4] too`,
+			`portico.yaml:15: clients[0].resource_server_of[0]: "urn:example:c" is not the identifier of an api; did you mean urn:example:b?`,
+			"portico.yaml:16: clients[1].resource_server_of: is given, and yet the client is public: whoever knows its id could introspect",
+			"portico.yaml:17: clients[2].token_exchange: has no effect without the grant type urn:ietf:params:oauth:grant-type:token-exchange",
+			`portico.yaml:17: clients[2].token_exchange.subject_clients[0]: "a b" is not a client_id`,
+			`portico.yaml:17: clients[2].token_exchange.modes[0]: "delegate" is not one of impersonation, delegation`,
+			`portico.yaml:17: clients[2].token_exchange.scopes[0]: "y" is not among the client's scopes; did you mean z?`,
+		}},
 		"redirect URIs": {text: `clients:
 - client_id: a
   name: A
