@@ -24,6 +24,7 @@ import (
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/logout"
 	"github.com/portico-id/portico/broker/oauth"
+	"github.com/portico-id/portico/broker/pairwise"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/signin"
@@ -146,6 +147,10 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	}
 	scopes := oauth.Scopes()
 
+	subjects, err := pairwise.Open(ctx, b.Backend, b.Ring, o.Log)
+	if err != nil {
+		return err
+	}
 	outgoing, err := openFetch(cfg)
 	if err != nil {
 		return err
@@ -158,7 +163,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	idTokens := token.NewIDTokens(b.keys, cfg.Issuer)
 	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
 		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
-		Subject: func(_ *registry.Client, accountID string) string { return accountID },
+		Subject: func(client *registry.Client, accountID string) string { return subjects.For(client, accountID) },
 	})
 	var sessionManagement *oauth.SessionManagement
 	if cfg.SessionManagement {
@@ -187,6 +192,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 			Session: cfg.Sessions.Lifetime.Std(),
 		},
 		DPoPNonce: cfg.Tokens.DPoPNonce == "required",
+		Subjects:  subjects,
 		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
@@ -205,7 +211,8 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		},
 	})
 	people = signin.New(signin.Options{
-		Issuer: cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
+		Subjects: subjects,
+		Issuer:   cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
 		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
 		Ring: b.Ring, IDTokens: idTokens, Pages: pages,

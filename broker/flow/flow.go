@@ -58,7 +58,7 @@ type Request struct {
 	ACRValues []string `json:"acr_values,omitempty"`
 	// DPoPJKT is the key that the code is bound to (RFC 9449 section 10).
 	DPoPJKT string `json:"dpop_jkt,omitempty"`
-	// Subject is the account that id_token_hint named; another one is not what the app wants.
+	// Subject is the sub that id_token_hint named, as the app sees people; another one is not what it wants.
 	Subject string `json:"subject,omitempty"`
 }
 

@@ -109,7 +109,9 @@ func tokenType(jkt string) string {
 }
 
 // subject is an account as the client sees it.
-func (s *Server) subject(_ *registry.Client, accountID string) string { return accountID }
+func (s *Server) subject(client *registry.Client, accountID string) string {
+	return s.subjects.For(client, accountID)
+}
 
 // idToken mints an ID token (OpenID Connect Core section 2). azp is left out: there is one audience, and
 // the client is it. A refreshed ID token has no nonce, and the auth_time of the first (section 12.2).

@@ -81,7 +81,7 @@ func (s *Server) metadata() metadata {
 		ResponseTypes:           []string{"code"},
 		ResponseModes:           responseModes,
 		GrantTypes:              grants,
-		Subjects:                []string{"public"},
+		Subjects:                []string{registry.SubjectPublic, registry.SubjectPairwise},
 		IDTokenAlgs:             s.signingAlgs,
 		TokenAuth:               everyone,
 		TokenAuthAlgs:           algs,

@@ -25,6 +25,7 @@ import (
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/keyset"
+	"github.com/portico-id/portico/broker/pairwise"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/token"
@@ -100,6 +101,7 @@ type Options struct {
 	Flows    *flow.Flows
 	Devices  *device.Authorizations
 	Grants   *grant.Grants
+	Subjects *pairwise.Subjects
 	Replay   *replay.Guard
 	Fetch    *fetch.Client
 	Ring     *token.Keyring
@@ -149,6 +151,7 @@ type Server struct {
 	flows    *flow.Flows
 	devices  *device.Authorizations
 	grants   *grant.Grants
+	subjects *pairwise.Subjects
 	replay   *replay.Guard
 	fetch    *fetch.Client
 	keySets  *keyset.Keys // of clients and trusted issuers
@@ -183,6 +186,7 @@ func New(o Options) *Server {
 		flows:       o.Flows,
 		devices:     o.Devices,
 		grants:      o.Grants,
+		subjects:    o.Subjects,
 		replay:      o.Replay,
 		fetch:       o.Fetch,
 		keySets:     keyset.New(o.Fetch, o.Now),

@@ -1,9 +1,8 @@
 // Package pairwise gives each sector its own name for an account (OpenID Connect Core section 8.1), so that apps which
 // have nothing to do with each other cannot find out that they have the same person.
 //
-// broker/oauth asks it for the sub of everything that such a client sees. A name is a keyed hash, so that nothing is stored
-// for a person; the key is a random salt that one document keeps for ever, because apps know people by what comes of it. The
-// package may not know what a client is.
+// broker/oauth asks it for the sub of everything that a client sees, broker/signin to compare one that a client shows. A name is a keyed hash, so that nothing is stored
+// for a person; the key is a random salt that one document keeps for ever, because apps know people by what comes of it.
 package pairwise
 
 import (
@@ -39,6 +38,14 @@ type Sealer interface {
 // saltDocument keeps the salt, sealed under the keyring.
 type saltDocument struct {
 	Sealed string `json:"sealed"`
+}
+
+// Client is whoever sees a name. registry.Client is one.
+type Client interface {
+	// Pairwise says whether it sees a name of its sector's own rather than the account's id.
+	Pairwise() bool
+	// Sector is the host that names the sector.
+	Sector() string
 }
 
 // Subjects names accounts. Safe for concurrent use.
@@ -85,6 +92,14 @@ func Open(ctx context.Context, b store.Backend, sealer Sealer, log *slog.Logger)
 		return &Subjects{salt: salt}, nil
 	}
 	return nil, errors.New("pairwise subjects: the store does not show the salt after it was made")
+}
+
+// For is the account as the client sees it: its sub.
+func (s *Subjects) For(c Client, accountID string) string {
+	if !c.Pairwise() {
+		return accountID
+	}
+	return s.Of(c.Sector(), accountID)
 }
 
 // Of is the account's name in a sector: 43 characters of base64url, the same for ever, from which neither the account nor its

@@ -261,9 +261,6 @@ func (c *Client) UsesSecret() bool {
 // Keys are where the client's public keys are.
 func (c *Client) Keys() keyset.Source { return keyset.Source{JWKS: c.JWKS, URI: c.JWKSURI} }
 
-// Pairwise says whether the client sees people by a sub of its sector's own.
-func (c *Client) Pairwise() bool { return c.SubjectType == SubjectPairwise }
-
 // HearsOfLogout says whether the client is told when a session ends that people signed in to it with.
 func (c *Client) HearsOfLogout() bool {
 	return c.BackchannelLogoutURI != "" || c.FrontchannelLogoutURI != ""

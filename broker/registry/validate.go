@@ -82,21 +82,10 @@ func (c *Client) checkKeys(bad badFunc, oneOf oneOfFunc) {
 	}
 	oneOf("subject_type", c.SubjectType, subjectTypes)
 	checkWebURI(bad, "sector_identifier_uri", c.SectorIdentifierURI)
-	if c.Pairwise() && c.SectorIdentifierURI == "" && !oneHost(c.RedirectURIs) {
-		bad("sector_identifier_uri", "is needed: with pairwise subjects and redirect URIs on several hosts, it says which people are the same (OpenID Connect Core section 8.1)")
+	if c.Pairwise() && c.Sector() == "" {
+		bad("sector_identifier_uri", "is needed: pairwise subjects are of one host, and the redirect URIs have several, or none that is the app's own (OpenID Connect Core section 8.1)")
 	}
 	oneOf("profile", c.Profile, profiles)
-}
-
-// oneHost says whether all URIs have one host, which may be none.
-func oneHost(uris []string) bool {
-	hosts := map[string]bool{}
-	for _, uri := range uris {
-		if u, err := url.Parse(uri); err == nil {
-			hosts[u.Host] = true
-		}
-	}
-	return len(hosts) <= 1
 }
 
 // checkRequests checks what is fixed beforehand about the client's authorization requests.

@@ -28,7 +28,7 @@ func (s *Service) showChooser(w http.ResponseWriter, r *http.Request, doc *flow.
 			s.showError(w, r, nil, *ourFault(err))
 			return
 		}
-		if session != nil && sessionServes(session, &doc.Value.Request, client, s.o.Now()) {
+		if session != nil && s.sessionServes(session, &doc.Value.Request, client) {
 			page.SignedInAs = s.nameOf(r, session.AccountID)
 		}
 	}
@@ -54,7 +54,7 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request, doc *flow.Doc, 
 			s.showError(w, r, nil, *ourFault(err))
 			return
 		}
-		if session != nil && sessionServes(session, &f.Request, client, s.o.Now()) {
+		if session != nil && s.sessionServes(session, &f.Request, client) {
 			s.finishSignIn(w, r, doc, client, *signInOf(session))
 			return
 		}

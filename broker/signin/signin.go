@@ -20,6 +20,7 @@ import (
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/logout"
+	"github.com/portico-id/portico/broker/pairwise"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/throttle"
@@ -51,6 +52,7 @@ type Options struct {
 	Devices  *device.Authorizations // nil: no devices are connected here
 	Throttle *throttle.Throttle
 	Grants   *grant.Grants
+	Subjects *pairwise.Subjects
 	Consents *grant.Consents
 	Sessions *sessions.Store
 	Logout   *logout.Outbox
@@ -282,7 +284,7 @@ func (s *Service) fromSession(w http.ResponseWriter, r *http.Request, f *flow.Fl
 		return nil, nil
 	}
 	session, err := s.liveSession(w, r)
-	if err != nil || session == nil || !sessionServes(session, &f.Request, client, s.o.Now()) {
+	if err != nil || session == nil || !s.sessionServes(session, &f.Request, client) {
 		return nil, err
 	}
 	return signInOf(session), nil
@@ -327,22 +329,27 @@ func signInOf(session *sessions.Session) *flow.SignIn {
 }
 
 // sessionServes decides whether a session answers a request (OpenID Connect Core section 3.1.2.1).
-func sessionServes(session *sessions.Session, req *flow.Request, client *registry.Client, now time.Time) bool {
+func (s *Service) sessionServes(session *sessions.Session, req *flow.Request, client *registry.Client) bool {
 	switch {
-	case req.MaxAge != nil && now.Sub(session.AuthTime) > time.Duration(*req.MaxAge)*time.Second:
+	case req.MaxAge != nil && s.o.Now().Sub(session.AuthTime) > time.Duration(*req.MaxAge)*time.Second:
 		return false
 	case req.IDPHint != "" && req.IDPHint != session.Connector:
 		return false // the app wants this provider, whoever is signed in
-	case req.Subject != "" && req.Subject != session.AccountID:
+	case !s.isWanted(req, client, session.AccountID):
 		return false
 	}
 	return client.AllowsConnector(session.Connector)
 }
 
+// isWanted says whether the account is the one that the app named, if it named one.
+func (s *Service) isWanted(req *flow.Request, client *registry.Client, accountID string) bool {
+	return req.Subject == "" || req.Subject == s.o.Subjects.For(client, accountID)
+}
+
 // finishSignIn records who signed in, and ends the flow or asks for consent.
 func (s *Service) finishSignIn(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, signIn flow.SignIn) {
 	f := &doc.Value
-	if f.Request.Subject != "" && f.Request.Subject != signIn.AccountID {
+	if !s.isWanted(&f.Request, client, signIn.AccountID) {
 		f.Fail("login_required", "somebody else signed in than id_token_hint names")
 		s.advance(w, r, doc)
 		return
