@@ -60,9 +60,10 @@ func invalid(format string, args ...any) error {
 type Request struct {
 	// Method is the HTTP method, in its own case.
 	Method string
-	// URL is the endpoint's, without query and fragment, in the form that [Normalize] gives. It is what the broker
-	// is configured to be, never what a Host header says.
-	URL string
+	// URLs are the endpoint's, without query and fragment, in the form that [Normalize] gives: one, or two where it has an alias
+	// for clients with certificates (RFC 8705 section 5). They are what the broker is configured to be, never what a Host header
+	// says.
+	URLs []string
 	// AccessToken is the one that the proof comes with, at a protected resource; "" elsewhere.
 	AccessToken string
 	// Algorithms are those allowed, of [Algorithms]; empty means all of them.
@@ -76,7 +77,7 @@ type Proof struct {
 	JKT string
 	// ID is its `jti`.
 	ID string
-	// URL is its `htu`, as it stood in the request it was checked for.
+	// URL is its `htu`, normalized.
 	URL string
 	// Nonce is the server's nonce in it; "" if it has none. See Nonces.
 	Nonce string
@@ -169,11 +170,15 @@ func Check(raw string, want Request, now time.Time) (*Proof, error) {
 	if err := decodeJSON(body, &c); err != nil {
 		return nil, invalid("its claims are not JSON of the right types in base64url")
 	}
+	at := slices.IndexFunc(want.URLs, func(url string) bool { return sameURL(c.URL, url) })
+	if at < 0 {
+		return nil, invalid("its htu is not the URL of this endpoint, %s", strings.Join(want.URLs, " or "))
+	}
 	expires, err := c.judge(want, now)
 	if err != nil {
 		return nil, err
 	}
-	return &Proof{JKT: key.thumbprint, ID: c.ID, URL: want.URL, Nonce: c.Nonce, Expires: expires}, nil
+	return &Proof{JKT: key.thumbprint, ID: c.ID, URL: want.URLs[at], Nonce: c.Nonce, Expires: expires}, nil
 }
 
 func orAll(allowed []string) []string {
@@ -183,15 +188,13 @@ func orAll(allowed []string) []string {
 	return allowed
 }
 
-// judge compares the claims with the request and the time, and says when that will have passed.
+// judge compares the other claims with the request and the time, and says when that will have passed.
 func (c *claims) judge(want Request, now time.Time) (expires time.Time, err error) {
 	switch {
 	case c.ID == "" || len(c.ID) > maxID:
 		return expires, invalid("its jti must have 1 to %d bytes", maxID)
 	case c.Method != want.Method:
 		return expires, invalid("its htm is not the method of this request, %s", want.Method)
-	case !sameURL(c.URL, want.URL):
-		return expires, invalid("its htu is not the URL of this endpoint, %s", want.URL)
 	case c.IssuedAt == nil:
 		return expires, invalid("it has no iat")
 	}

@@ -26,7 +26,7 @@ const endpoint = "https://login.example.com/token"
 
 var now = time.Unix(1_790_000_000, 0)
 
-var want = Request{Method: "POST", URL: endpoint}
+var want = Request{Method: "POST", URLs: []string{endpoint}}
 
 func segment(v any) string {
 	raw, ok := v.(string)
@@ -162,7 +162,7 @@ func TestTheRFCsExample(t *testing.T) {
 	const raw = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19." +
 		"eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ." +
 		"2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
-	p, err := Check(raw, Request{Method: "POST", URL: "https://server.example.com/token"}, time.Unix(1562262616, 0))
+	p, err := Check(raw, Request{Method: "POST", URLs: []string{"https://server.example.com/token"}}, time.Unix(1562262616, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestWhatIsWrongWithAProofIsRefused(t *testing.T) {
 		"PS256 header, PKCS #1 signature": {sign(t, RS256, rsaKey, segment(map[string]any{"typ": Type, "alg": PS256, "jwk": publicJWK(t, rsaKey)})+"."+parts[1]), "signature"},
 		"claims are not JSON":             {sign(t, ES256, key, parts[0]+"."+segment("x")), "claims"},
 		"claims are an array":             {sign(t, ES256, key, parts[0]+"."+segment("[]")), "claims"},
-		"claims are null":                 {sign(t, ES256, key, parts[0]+"."+segment("null")), "jti"},
+		"claims are null":                 {sign(t, ES256, key, parts[0]+"."+segment("null")), "htu"},
 		"no jti":                          {body(map[string]any{"jti": nil}), "jti"},
 		"jti is empty":                    {body(map[string]any{"jti": ""}), "jti"},
 		"jti is a number":                 {body(map[string]any{"jti": 1}), "claims"},
@@ -364,6 +364,21 @@ func TestATHBindsToTheToken(t *testing.T) {
 	resource.AccessToken = "token-2"
 	if _, err := Check(with, resource, now); !errors.Is(err, ErrInvalid) {
 		t.Errorf("with another token: %v", err)
+	}
+}
+
+// An endpoint with an alias for clients with certificates is one endpoint (RFC 8705 section 5).
+func TestAProofMayNameTheAlias(t *testing.T) {
+	key := generate(t, ES256)
+	two := want
+	two.URLs = []string{endpoint, "https://mtls.example.com/token"}
+	for _, htu := range two.URLs {
+		if p, err := Check(proof(t, ES256, key, nil, map[string]any{"htu": htu}), two, now); err != nil || p.URL != htu {
+			t.Errorf("%s: %+v, %v", htu, p, err)
+		}
+	}
+	if _, err := Check(proof(t, ES256, key, nil, map[string]any{"htu": "https://mtls.example.com/userinfo"}), two, now); !errors.Is(err, ErrInvalid) {
+		t.Errorf("another endpoint there: %v", err)
 	}
 }
 

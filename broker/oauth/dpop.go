@@ -36,7 +36,7 @@ func (s *Server) proof(w http.ResponseWriter, r *http.Request, path, accessToken
 		return nil, nil
 	}
 	now := s.now()
-	p, err := dpop.Check(raw, dpop.Request{Method: r.Method, URL: s.proofBase + path, AccessToken: accessToken, Algorithms: algs}, now)
+	p, err := dpop.Check(raw, dpop.Request{Method: r.Method, URLs: s.proofURLs(path), AccessToken: accessToken, Algorithms: algs}, now)
 	if err != nil {
 		return nil, badProof(err)
 	}
@@ -107,9 +107,23 @@ func dpopChallenge(e *Error) string {
 	return header
 }
 
-// proofBase is the issuer in the form that a proof's htu is compared in. The configuration takes no issuer with a path, and none that is not
-// a web address.
-func proofBase(issuer string) string {
-	normal, _ := dpop.Normalize(issuer)
-	return strings.TrimSuffix(normal, "/")
+// proofURLs are the endpoint's at path, as a proof's htu is compared with them.
+func (s *Server) proofURLs(path string) []string {
+	urls := make([]string, len(s.proofBases))
+	for i, base := range s.proofBases {
+		urls[i] = base + path
+	}
+	return urls
+}
+
+// proofBases are where the endpoints are, in the form that a proof's htu is compared in. The configuration takes neither with a path, and
+// none that is not a web address.
+func proofBases(issuer, alias string) []string {
+	var bases []string
+	for _, base := range []string{issuer, alias} {
+		if normal, ok := dpop.Normalize(base); ok {
+			bases = append(bases, strings.TrimSuffix(normal, "/"))
+		}
+	}
+	return bases
 }

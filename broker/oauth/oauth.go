@@ -142,7 +142,7 @@ type Server struct {
 	redeemers      map[string]grantType
 	authenticators map[string]authMethod
 	dpopNonce      bool
-	proofBase      string // the issuer as proofs' htu are compared with it
+	proofBases     []string // see proofURLs
 	mtls           MTLS
 	trusted        map[string]*TrustedIssuer // by Issuer
 
@@ -195,7 +195,7 @@ func New(o Options) *Server {
 		access:      token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
 		idTokens:    token.NewIDTokens(o.Keys, o.Issuer),
 		dpopNonce:   o.DPoPNonce,
-		proofBase:   proofBase(o.Issuer),
+		proofBases:  proofBases(o.Issuer, o.MTLS.URL),
 		nonces:      dpop.NewNonces(o.Ring),
 		audit:       o.Audit,
 		log:         o.Log,

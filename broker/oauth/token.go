@@ -95,18 +95,18 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 // senderKey finds what the request proves to hold, and refuses one that proves less than its client has to.
 func (s *Server) senderKey(w http.ResponseWriter, r *http.Request, client *registry.Client) (senderKey, *Error) {
 	var key senderKey
-	var refusal *Error
-	if key.jkt, refusal = s.proofKey(w, r, PathToken, client); refusal != nil {
-		return key, refusal
-	}
 	if client.CertificateBound {
-		key.certThumbprint = s.certThumbprint(r)
+		if key.certThumbprint = s.certThumbprint(r); key.certThumbprint == "" {
+			return key, refuse(codeInvalidRequest, "this client's tokens are bound to its certificate: connect with it (RFC 8705)")
+		}
 	}
+	jkt, refusal := s.proofKey(w, r, PathToken, client) // last, since it spends the proof
 	switch {
-	case client.DPoPBound && key.jkt == "":
+	case refusal != nil:
+		return key, refusal
+	case client.DPoPBound && jkt == "":
 		return key, refuse(codeInvalidDPoPProof, "this client's tokens are bound to a key: send a proof in the header DPoP (RFC 9449)")
-	case client.CertificateBound && key.certThumbprint == "":
-		return key, refuse(codeInvalidRequest, "this client's tokens are bound to its certificate: connect with it (RFC 8705)")
 	}
+	key.jkt = jkt
 	return key, nil
 }
