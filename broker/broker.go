@@ -191,9 +191,10 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 			},
 			Session: cfg.Sessions.Lifetime.Std(),
 		},
-		DPoPNonce: cfg.Tokens.DPoPNonce == "required",
-		Subjects:  subjects,
-		Clients:   b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
+		RequirePAR: cfg.RequirePushedAuthorizationRequests,
+		DPoPNonce:  cfg.Tokens.DPoPNonce == "required",
+		Subjects:   subjects,
+		Clients:    b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		TrustedIssuers: trustedIssuers(cfg),
@@ -203,6 +204,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 			people.Proceed(w, r, doc, client)
 		},
+		Resume: func(w http.ResponseWriter, r *http.Request, flowID string) { people.Resume(w, r, flowID) },
 		ShowError: func(w http.ResponseWriter, r *http.Request, p oauth.ErrorPage) {
 			people.ShowError(w, r, signin.ErrorPage{Status: p.Status, Title: p.Title, Message: p.Message, ToDo: p.ToDo, Cause: p.Cause})
 		},
@@ -212,7 +214,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	})
 	people = signin.New(signin.Options{
 		Subjects: subjects,
-		Issuer:   cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACRFederated,
+		Issuer:   cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACR, AssertACR: oauth.AssertACR,
 		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
 		Ring: b.Ring, IDTokens: idTokens, Pages: pages,

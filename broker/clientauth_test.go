@@ -416,7 +416,7 @@ func TestFAPI2ClientAssertions(t *testing.T) {
 	e := Start(t, keyClients(t, ""), func(c *config.Config) {
 		for i := range c.Clients {
 			if c.Clients[i].ClientID == "keys" {
-				c.Clients[i].Profile = "fapi2"
+				c.Clients[i].Profile, c.Clients[i].IDTokenSignedResponseAlg = "fapi2", "ES256"
 			}
 		}
 	})

@@ -34,6 +34,8 @@ type Config struct {
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`
 	Sessions   Sessions `yaml:"sessions"`
+	// RequirePushedAuthorizationRequests takes authorization requests that were pushed alone, from every client (RFC 9126 section 5).
+	RequirePushedAuthorizationRequests bool `yaml:"require_pushed_authorization_requests,omitempty"`
 	// SessionManagement switches on check_session_iframe, session_state, and the cookie that they need.
 	SessionManagement bool `yaml:"session_management,omitempty"`
 	// FlowLifetime is how long one sign-in may take, from the app and back to it.

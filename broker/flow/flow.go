@@ -14,6 +14,8 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +62,22 @@ type Request struct {
 	DPoPJKT string `json:"dpop_jkt,omitempty"`
 	// Subject is the sub that id_token_hint named, as the app sees people; another one is not what it wants.
 	Subject string `json:"subject,omitempty"`
+	// ClaimScopes are the scopes that would let the client know as much as Claims.
+	ClaimScopes []string `json:"claim_scopes,omitempty"`
+	// ACREssential says that the app will have none but ACRValues.
+	ACREssential bool `json:"acr_essential,omitempty"`
+	// CodeSeconds, if not 0, is how long the code may live, where that is less than usual.
+	CodeSeconds int64 `json:"code_seconds,omitempty"`
+	// Once is set for a request that may be answered with one code only.
+	Once *Once `json:"once,omitempty"`
+}
+
+// Once names a request that may be answered with one code only.
+type Once struct {
+	Name  string    `json:"name"`
+	Until time.Time `json:"until"` // the last flow of the request has begun by then
+	// Refusal is the error code that the app is told where a second code would be due.
+	Refusal string `json:"refusal"`
 }
 
 // Trip is one journey to a provider. Its secrets stay here: only the state, and what
@@ -214,6 +232,7 @@ func (f *Flow) JustGranted() bool { return f.granted }
 // Fail ends the flow with an error for the app.
 func (f *Flow) Fail(code, description string) {
 	f.Step = Failed
+	f.granted = false
 	f.Trip, f.Pending = nil, nil
 	f.Failure = &Failure{Code: code, Description: description}
 }
@@ -231,9 +250,22 @@ func (r *Request) Prompts(value string) bool {
 	return false
 }
 
+// Asked are the scopes that a person has to agree to: those of the scope parameter, and those that stand for single claims.
+func (r *Request) Asked() []string {
+	asked := r.Scopes
+	for _, scope := range r.ClaimScopes {
+		if !slices.Contains(asked, scope) {
+			asked = append(asked[:len(asked):len(asked)], scope)
+		}
+	}
+	return asked
+}
+
 // Flows keeps flows. Its methods may be called concurrently.
 type Flows struct {
 	docs     store.Collection[Flow]
+	pushed   store.Collection[Pushed]
+	uses     store.Collection[use]
 	newID    func() string
 	now      func() time.Time
 	lifetime time.Duration
@@ -241,15 +273,26 @@ type Flows struct {
 
 // New keeps flows in b. A flow that has not ended after lifetime is forgotten.
 func New(b store.Backend, newID func() string, now func() time.Time, lifetime time.Duration) *Flows {
-	return &Flows{docs: store.NewCollection[Flow](b, "flows"), newID: newID, now: now, lifetime: lifetime}
+	return &Flows{
+		docs:   store.NewCollection[Flow](b, "flows"),
+		pushed: store.NewCollection[Pushed](b, "pushed_requests"),
+		uses:   store.NewCollection[use](b, "request_uses"),
+		newID:  newID, now: now, lifetime: lifetime,
+	}
 }
 
 // Draft is a new flow that is not stored yet. Its id is set, so that its first trip can
-// be planned before its one insert.
+// be planned before its one insert. A request that may be used once has one flow for each browser.
 func (s *Flows) Draft(req Request, browser string) *Doc {
 	now := s.now()
+	id := ""
+	if req.Once != nil {
+		id = onceFlowID(req.Once.Name, browser)
+	} else {
+		id = s.newID()
+	}
 	return &Doc{
-		Meta:  store.Meta{ID: s.newID(), Expires: now.Add(s.lifetime)},
+		Meta:  store.Meta{ID: id, Expires: now.Add(s.lifetime)},
 		Value: Flow{Request: req, Browser: browser, Step: Choose, CreatedAt: now},
 	}
 }
@@ -261,14 +304,29 @@ const codeMemory = 15 * time.Minute
 
 // Save writes the flow: the first time an insert, later a compare-and-swap. store.ErrConflict if
 // another request moved it meanwhile: read it again and continue from where it stands.
+//
+// A flow that would end with the second code of a request that may be used once fails instead, and is saved so.
 func (s *Flows) Save(ctx context.Context, doc *Doc) error {
-	if doc.Value.Step == Done {
-		doc.Expires = doc.Value.CodeIssuedAt.Add(codeMemory)
+	f := &doc.Value
+	if f.granted && f.Request.Once != nil {
+		err := s.Use(ctx, doc.ID, f.Request.Once)
+		if errors.Is(err, ErrUsed) {
+			f.Fail(f.Request.Once.Refusal, "the authorization request was used before; send a new one")
+		} else if err != nil {
+			return err
+		}
 	}
-	if doc.Rev == 0 {
-		return s.docs.Insert(ctx, doc)
+	if f.Step == Done {
+		doc.Expires = f.CodeIssuedAt.Add(codeMemory)
 	}
-	return s.docs.Replace(ctx, doc)
+	if doc.Rev > 0 {
+		return s.docs.Replace(ctx, doc)
+	}
+	err := s.docs.Insert(ctx, doc)
+	if errors.Is(err, store.ErrExists) { // this browser's flow of a request that it opened before
+		return fmt.Errorf("%w: %w", store.ErrConflict, err)
+	}
+	return err
 }
 
 // Get reads a flow by its id. store.ErrNotFound if there is none or it has expired.

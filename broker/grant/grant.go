@@ -44,7 +44,7 @@ type Grant struct {
 
 	// Generation numbers the refresh token that is current; 0 if the grant has none.
 	Generation int64     `json:"generation,omitempty"`
-	RotatedAt  time.Time `json:"rotated_at,omitzero"` // when the current generation came to be
+	RotatedAt  time.Time `json:"rotated_at,omitzero"` // when the current generation came to be, or was last used where that matters
 
 	RevokedAt     time.Time `json:"revoked_at,omitzero"`
 	RevokedReason string    `json:"revoked_reason,omitempty"`
@@ -95,6 +95,9 @@ type Limits struct {
 	Idle time.Duration
 	// Absolute ends a grant so long after it was made; 0 never.
 	Absolute time.Duration
+	// Keep leaves the refresh token as it is when it is used: for clients whose tokens are worth nothing in other hands (FAPI 2.0
+	// Security Profile section 5.3.2.1 number 9).
+	Keep bool
 }
 
 // Verdict is what becomes of a presented refresh token.
@@ -107,6 +110,8 @@ const (
 	// Repeat: it is the previous one, presented again inside the grace window, because a response was lost or two
 	// tabs raced. Answer with the current one, which the first presentation was given too; write nothing.
 	Repeat
+	// Stay: it is the current one, and stays so. Answer with it.
+	Stay
 	// Reused: it is older than that. Somebody has a copy: revoke the grant (RFC 9700 section 4.14.2).
 	Reused
 	// Dead: the grant is revoked or past its lifetime, or never had this token.
@@ -122,6 +127,8 @@ func Judge(g *Grant, generation int64, now time.Time, l Limits) Verdict {
 		return Dead
 	case l.Idle > 0 && !now.Before(g.RotatedAt.Add(l.Idle)):
 		return Dead
+	case generation == g.Generation && l.Keep:
+		return Stay
 	case generation == g.Generation:
 		return Rotate
 	case generation == g.Generation-1 && now.Before(g.RotatedAt.Add(l.Grace)):
@@ -220,7 +227,8 @@ func (s *Grants) Redeem(ctx context.Context, id string, g Grant, withRefresh boo
 func (s *Grants) Refresh(ctx context.Context, doc *Doc, generation int64, l Limits) (*Doc, error) {
 	for {
 		now := s.now()
-		switch Judge(&doc.Value, generation, now, l) {
+		verdict := Judge(&doc.Value, generation, now, l)
+		switch verdict {
 		case Repeat:
 			return doc, nil
 		case Dead:
@@ -230,8 +238,12 @@ func (s *Grants) Refresh(ctx context.Context, doc *Doc, generation int64, l Limi
 				return nil, errors.Join(ErrReused, err)
 			}
 			return nil, ErrReused
-		case Rotate:
-			doc.Value.Generation++
+		case Stay, Rotate:
+			if verdict == Rotate {
+				doc.Value.Generation++
+			} else if l.Idle == 0 {
+				return doc, nil
+			}
 			doc.Value.RotatedAt = now
 			doc.Value.RevokedTokens = pruned(doc.Value.RevokedTokens, now)
 			doc.Expires = doc.Value.expiry(l)

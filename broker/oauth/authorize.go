@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
@@ -18,6 +20,16 @@ import (
 //
 // What comes in is judged in two parts. Whether client and redirect URI are to be trusted is asked first: until that is sure,
 // nothing may be sent anywhere, and the person sees a page. Everything after it is an error at the app.
+
+// asked is an authorization request with the parameters that count: its own, those that were pushed (par.go), or those that the
+// client signed (request_object.go).
+type asked struct {
+	client *registry.Client
+	params url.Values
+	pushed bool       // RFC 9126
+	signed bool       // RFC 9101
+	once   *flow.Once // it may be answered with one code only
+}
 
 // authorize begins a flow.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
@@ -30,13 +42,32 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		s.showError(w, r, badRequestPage("The address cannot be read: "+describable(err.Error())))
 		return
 	}
-	client, redirectURI, page := s.trustedRedirect(r, query)
+	client, page := s.askingClient(r, query)
 	if page != nil {
 		s.showError(w, r, *page)
 		return
 	}
-	req, refusal := s.judge(query, client, redirectURI)
+	a, refusal := s.resolve(r.Context(), client, query)
+	redirectURI, page := trustedRedirect(client, a.params)
+	switch {
+	case refusal != nil && page != nil:
+		s.showError(w, r, unreadablePage(refusal))
+		return
+	case page != nil:
+		s.showError(w, r, *page)
+		return
+	}
+	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery, State: readableState(a.params)}
+	if refusal == nil {
+		req, refusal = s.judge(a, redirectURI)
+	}
 	doc := s.flows.Draft(req, s.browser(w, r))
+	if refusal == nil && a.once != nil {
+		var resumed bool
+		if resumed, refusal = s.resumeOnce(w, r, doc); resumed {
+			return
+		}
+	}
 	if refusal != nil {
 		s.logRefusal(r.Context(), refusal)
 		doc.Value.Fail(refusal.Code, refusal.Description)
@@ -44,6 +75,24 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.proceed(w, r, doc, client)
+}
+
+// resolve finds the parameters that count. Where it refuses, the request it returns holds those that say how to tell the app.
+func (s *Server) resolve(ctx context.Context, client *registry.Client, query url.Values) (*asked, *Error) {
+	object, reference := query.Get("request"), query.Get("request_uri")
+	switch {
+	case len(query["request"]) > 1 || len(query["request_uri"]) > 1:
+		return &asked{client: client, params: query}, refuse(codeInvalidRequest, "request or request_uri is there more than once; send one of them once")
+	case object != "" && reference != "":
+		return &asked{client: client, params: query}, refuse(codeInvalidRequest, "request and request_uri cannot be sent together (RFC 9101 section 5)")
+	case strings.HasPrefix(reference, pushedPrefix):
+		return s.resolvePushed(ctx, client, query)
+	case reference != "":
+		return s.resolveReference(ctx, client, query)
+	case object != "":
+		return s.resolveObject(ctx, client, query, object)
+	}
+	return &asked{client: client, params: query}, nil
 }
 
 // authorizePosted turns a POSTed authorization request (OpenID Connect Core section 3.1.2.1 demands both methods) into the same
@@ -80,39 +129,64 @@ func badRequestPage(message string) ErrorPage {
 	}
 }
 
-// trustedRedirect finds the client, and the redirect URI if it is one that the client registered.
-func (s *Server) trustedRedirect(r *http.Request, query url.Values) (*registry.Client, string, *ErrorPage) {
-	bad := func(format string, args ...any) *ErrorPage {
-		p := badRequestPage(fmt.Sprintf(format, args...))
-		return &p
+// unreadablePage is for a request whose parameters cannot be had, so that nobody knows where its app is.
+func unreadablePage(e *Error) ErrorPage {
+	if e.Status >= http.StatusInternalServerError {
+		return internalPage(e)
 	}
-	for _, name := range []string{"client_id", "redirect_uri"} {
-		if len(query[name]) > 1 {
-			return nil, "", bad("The parameter %s is there more than once.", name)
-		}
+	page := badRequestPage("The app's request cannot be used: " + e.Description + ".")
+	page.Cause = e
+	return page
+}
+
+func badPage(format string, args ...any) *ErrorPage {
+	p := badRequestPage(fmt.Sprintf(format, args...))
+	return &p
+}
+
+// askingClient finds the client that a request is from.
+func (s *Server) askingClient(r *http.Request, query url.Values) (*registry.Client, *ErrorPage) {
+	if len(query["client_id"]) > 1 {
+		return nil, badPage("The parameter client_id is there more than once.")
 	}
 	id := query.Get("client_id")
 	if id == "" {
-		return nil, "", bad("The app did not say who it is: the parameter client_id is missing.")
+		return nil, badPage("The app did not say who it is: the parameter client_id is missing.")
 	}
 	client, err := s.clients.Get(r.Context(), id)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return nil, "", bad("No app is registered here with the client id '%s'.", echo(id))
+		return nil, badPage("No app is registered here with the client id '%s'.", echo(id))
 	case err != nil:
 		p := internalPage(err)
-		return nil, "", &p
+		return nil, &p
 	case client.Disabled:
-		return nil, "", bad("The app '%s' is disabled here.", client.Name)
+		return nil, badPage("The app '%s' is disabled here.", client.Name)
 	}
-	redirectURI := query.Get("redirect_uri")
+	return client, nil
+}
+
+// trustedRedirect is the redirect URI, if it is one that the client registered.
+func trustedRedirect(client *registry.Client, params url.Values) (string, *ErrorPage) {
+	if len(params["redirect_uri"]) > 1 {
+		return "", badPage("The parameter redirect_uri is there more than once.")
+	}
+	redirectURI := params.Get("redirect_uri")
 	if redirectURI == "" {
-		return nil, "", bad("The app '%s' did not say where to return to: the parameter redirect_uri is missing.", client.Name)
+		return "", badPage("The app '%s' did not say where to return to: the parameter redirect_uri is missing.", client.Name)
 	}
 	if !registry.RedirectURIMatches(client.RedirectURIs, redirectURI) {
-		return nil, "", bad("The app '%s' asked to return to '%s', which is not one of the redirect URIs registered for it. They are compared character by character.", client.Name, echo(redirectURI))
+		return "", badPage("The app '%s' asked to return to '%s', which is not one of the redirect URIs registered for it. They are compared character by character.", client.Name, echo(redirectURI))
 	}
-	return client, redirectURI, nil
+	return redirectURI, nil
+}
+
+// readableState is the state of a request that is refused before it is judged; "" if there is none to give back.
+func readableState(params url.Values) string {
+	if len(params["state"]) != 1 || len(params.Get("state")) > maxOpaque {
+		return ""
+	}
+	return params.Get("state")
 }
 
 func internalPage(err error) ErrorPage {
@@ -127,13 +201,12 @@ func internalPage(err error) ErrorPage {
 
 // judge decides on everything else an authorization request says. It does no IO. Even where it
 // refuses, the request it returns says how to tell the app.
-func (s *Server) judge(query url.Values, client *registry.Client, redirectURI string) (flow.Request, *Error) {
-	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery}
-	p, refusal := parseParams(query)
+func (s *Server) judge(a *asked, redirectURI string) (flow.Request, *Error) {
+	client := a.client
+	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery, Once: a.once}
+	p, refusal := parseParams(a.params)
 	if refusal != nil {
-		if len(query["state"]) == 1 && len(query.Get("state")) <= maxOpaque {
-			req.State = query.Get("state")
-		}
+		req.State = readableState(a.params)
 		return req, refusal
 	}
 	if len(p.get("state")) > maxOpaque {
@@ -150,8 +223,11 @@ func (s *Server) judge(query url.Values, client *registry.Client, redirectURI st
 		}
 		req.ResponseMode = mode
 	}
+	if refusal := s.judgeWay(a, &req); refusal != nil {
+		return req, refusal
+	}
 	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{
-		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgeDPoP, judgePrompt, s.judgeHints,
+		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgeDPoP, judgePrompt, s.judgeHints, judgeClaims,
 	} {
 		if refusal := step(p, client, &req); refusal != nil {
 			return req, refusal
@@ -172,14 +248,23 @@ func judgeResponseType(p params, client *registry.Client, _ *flow.Request) *Erro
 	return nil
 }
 
-// judgeUnsupported refuses what would change the request's meaning if it were overlooked (OpenID Connect Core sections 6, 7.2.1).
-func judgeUnsupported(p params, _ *registry.Client, _ *flow.Request) *Error {
+// judgeWay holds a client to the way in which its requests have to come: pushed (RFC 9126 sections 5, 6), signed (RFC 9101
+// section 10.5), or as its profile demands.
+func (s *Server) judgeWay(a *asked, req *flow.Request) *Error {
+	held := profileOf(a.client)
 	switch {
-	case p.get("request") != "":
-		return refuse(codeRequestUnsupported, "request objects are not supported; send the parameters themselves")
-	case p.get("request_uri") != "":
-		return refuse(codeRequestURIUnsup, "request_uri is not supported; send the parameters themselves")
-	case p.get("registration") != "":
+	case !a.pushed && (s.requirePAR || a.client.RequirePAR || held.pushed):
+		return refuse(codeInvalidRequest, "the request has to be pushed: send its parameters to the pushed authorization request endpoint, and the request_uri from there to this one (RFC 9126)")
+	case !a.signed && a.client.RequireSignedRequest:
+		return refuse(codeInvalidRequest, "this client's requests have to be signed: send a request object (RFC 9101)")
+	}
+	req.CodeSeconds = int64(held.codeLifetime / time.Second)
+	return nil
+}
+
+// judgeUnsupported refuses what would change the request's meaning if it were overlooked (OpenID Connect Core section 7.2.1).
+func judgeUnsupported(p params, _ *registry.Client, _ *flow.Request) *Error {
+	if p.get("registration") != "" {
 		return refuse(codeRegistrationUnsup, "registration is not supported; register the client beforehand")
 	}
 	return nil
@@ -225,8 +310,9 @@ func judgePKCE(p params, client *registry.Client, req *flow.Request) *Error {
 var prompts = []string{"none", "login", "consent", "select_account"}
 
 // judgePrompt reads prompt and max_age (OpenID Connect Core section 3.1.2.1). Prompts that are not supported are passed
-// over: the section names no error for them, and libraries' own examples send such.
-func judgePrompt(p params, _ *registry.Client, req *flow.Request) *Error {
+// over: the section names no error for them, and libraries' own examples send such. A request without max_age has the client's
+// default (Dynamic Registration section 2).
+func judgePrompt(p params, client *registry.Client, req *flow.Request) *Error {
 	for value := range strings.SplitSeq(p.get("prompt"), " ") {
 		if slices.Contains(prompts, value) && !slices.Contains(req.Prompt, value) {
 			req.Prompt = append(req.Prompt, value)
@@ -235,6 +321,7 @@ func judgePrompt(p params, _ *registry.Client, req *flow.Request) *Error {
 	if len(req.Prompt) > 1 && req.Prompts("none") {
 		return refuse(codeInvalidRequest, "prompt=none cannot be combined with another prompt")
 	}
+	req.MaxAge = client.DefaultMaxAge
 	if raw := p.get("max_age"); raw != "" {
 		seconds, err := strconv.ParseInt(raw, 10, 32)
 		if err != nil || seconds < 0 {
@@ -259,7 +346,7 @@ func (s *Server) judgeHints(p params, client *registry.Client, req *flow.Request
 		if err != nil || !slices.Contains(hint.Audience, client.ID) {
 			return refuse(codeInvalidRequest, "id_token_hint is not an ID token that this server issued to this client").because(err)
 		}
-		req.Subject = hint.Subject
+		return nameSubject(req, hint.Subject)
 	}
 	return nil
 }

@@ -115,5 +115,7 @@ func (s *Server) aliases() map[string]string {
 		"revocation_endpoint":    s.alias(PathRevoke),
 		"introspection_endpoint": s.alias(PathIntrospect),
 		"userinfo_endpoint":      s.alias(PathUserinfo),
+
+		"pushed_authorization_request_endpoint": s.alias(PathPush),
 	}
 }

@@ -60,6 +60,15 @@ const (
 	codeInvalidDetails      = "invalid_authorization_details" // RFC 9396 section 5
 )
 
+// Those of authorization requests that are pushed, signed, or ask how a person signs in.
+const (
+	codeInvalidRequestURI    = "invalid_request_uri"    // RFC 9101 section 7, OpenID Connect Core section 3.1.2.6
+	codeInvalidRequestObject = "invalid_request_object" // RFC 9101 section 7, OpenID Connect Core section 3.1.2.6
+	codeLoginRequired        = "login_required"         // OpenID Connect Core section 3.1.2.6
+	// codeUnmetAuthentication is OpenID Connect Core Error Code unmet_authentication_requirements 1.0's, and RFC 9470 section 5's.
+	codeUnmetAuthentication = "unmet_authentication_requirements"
+)
+
 // internal wraps a fault of ours: the client learns only that it may try again.
 func internal(err error) *Error {
 	return &Error{

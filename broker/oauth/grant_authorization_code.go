@@ -36,7 +36,7 @@ func (s *Server) authorizationCode(t *tokenRequest) (*issuance, error) {
 		return nil, refusal
 	}
 	if s.codeExpired(f) {
-		return nil, badCode("the code has expired; it lives for %s", s.lifetimes.Code)
+		return nil, badCode("the code has expired; it lives for %s", s.codeLifetime(f))
 	}
 	return s.redeem(t, flowID, &f.Request, f.SignIn)
 }

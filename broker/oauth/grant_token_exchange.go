@@ -116,7 +116,7 @@ func (s *Server) presented(ctx context.Context, name, raw string) (*token.Access
 	}
 	var account *identity.Account
 	if access.GrantID != "" {
-		account, err = s.bearerAccount(ctx, access)
+		account, _, err = s.bearerAccount(ctx, access)
 	} else {
 		err = s.tokenStands(ctx, access)
 	}

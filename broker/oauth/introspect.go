@@ -118,7 +118,7 @@ func (s *Server) inspect(ctx context.Context, client *registry.Client, raw strin
 		return introspection{}, nil
 	}
 	switch grant.Judge(&g.Value, generation, s.now(), s.refreshLimits(client)) {
-	case grant.Rotate, grant.Repeat:
+	case grant.Rotate, grant.Repeat, grant.Stay:
 	default:
 		return introspection{}, nil
 	}
@@ -133,6 +133,7 @@ func (s *Server) inspect(ctx context.Context, client *registry.Client, raw strin
 		IssuedAt: g.Value.RotatedAt.Unix(),
 		Issuer:   s.issuer,
 		AuthTime: unixOrZero(g.Value.AuthTime),
+		ACR:      g.Value.ACR,
 	}
 	if !g.Expires.IsZero() {
 		answer.ExpiresAt = g.Expires.Unix()
@@ -158,7 +159,7 @@ const revokedTokens = "revoked-access-token"
 // tokenStands checks what an access token cannot know of itself: that its grant, it itself and its account are still good.
 func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
 	if access.GrantID != "" {
-		_, err := s.bearerAccount(ctx, access)
+		_, _, err := s.bearerAccount(ctx, access)
 		return err
 	}
 	return s.notRevoked(ctx, access.ID)
@@ -178,32 +179,32 @@ func (s *Server) notRevoked(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// bearerAccount is the account that a standing access token speaks for. errTokenOver if it does not stand, or speaks for none.
-func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*identity.Account, error) {
+// bearerAccount is the account that a standing access token speaks for, and the grant that it hangs on. errTokenOver if it does not stand, or speaks for none.
+func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*identity.Account, *grant.Grant, error) {
 	if access.GrantID == "" {
-		return nil, errTokenOver
+		return nil, nil, errTokenOver
 	}
 	g, err := s.grants.Get(ctx, access.GrantID)
 	if errors.Is(err, grant.ErrDead) {
-		return nil, errTokenOver
+		return nil, nil, errTokenOver
 	}
 	if err != nil {
-		return nil, internal(err)
+		return nil, nil, internal(err)
 	}
 	if !g.Value.TokenLive(access.ID) {
-		return nil, errTokenOver
+		return nil, nil, errTokenOver
 	}
 	if err := s.notRevoked(ctx, exchangedIDs(access.ID)...); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	account, err := s.accounts.Get(ctx, g.Value.AccountID)
 	if errors.Is(err, identity.ErrNotFound) || err == nil && account.Disabled {
-		return nil, errTokenOver
+		return nil, nil, errTokenOver
 	}
 	if err != nil {
-		return nil, internal(err)
+		return nil, nil, internal(err)
 	}
-	return account, nil
+	return account, &g.Value, nil
 }
 
 func unixOrZero(t time.Time) int64 {

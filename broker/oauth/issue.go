@@ -122,6 +122,8 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 	if err != nil {
 		return "", err
 	}
+	extra := claims(i.account, i.scopes)
+	addRequested(extra, i.account, g.Claims, inIDToken)
 	return s.idTokens.Issue(alg, &token.IDToken{
 		Subject:   s.subject(client, g.AccountID),
 		Audience:  []string{client.ID},
@@ -133,7 +135,7 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 		ACR:       g.ACR,
 		AMR:       g.AMR,
 		SID:       g.SessionID,
-		Extra:     claims(i.account, i.scopes),
+		Extra:     extra,
 	})
 }
 
@@ -189,5 +191,6 @@ func (s *Server) refreshLimits(client *registry.Client) grant.Limits {
 	if client.RefreshTTL > 0 {
 		l.Absolute = time.Duration(client.RefreshTTL) * time.Second
 	}
+	l.Keep = profileOf(client).keepRefresh
 	return l
 }

@@ -47,13 +47,19 @@ type metadata struct {
 	DetailsTypes            []string `json:"authorization_details_types_supported,omitempty"` // RFC 9396 section 10
 	ClaimsParameter         bool     `json:"claims_parameter_supported"`
 	RequestParameter        bool     `json:"request_parameter_supported"`
-	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`                      // its default is true
+	RequestURIParameter     bool     `json:"request_uri_parameter_supported"`
 	IssOnAuthorizeResponses bool     `json:"authorization_response_iss_parameter_supported"`       // RFC 9207 section 3
 	DPoPAlgs                []string `json:"dpop_signing_alg_values_supported"`                    // RFC 9449 section 5.1
 	CertificateBound        bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 section 3.3
 	// MTLSAliases are where clients with a certificate call (RFC 8705 section 5).
-	MTLSAliases          map[string]string `json:"mtls_endpoint_aliases,omitempty"`
-	ServiceDocumentation string            `json:"service_documentation,omitempty"`
+	MTLSAliases map[string]string `json:"mtls_endpoint_aliases,omitempty"`
+	// What pushed requests and request objects need (RFC 9126 section 5, RFC 9101 section 10.5, OpenID Connect Discovery section 3).
+	PushEndpoint       string   `json:"pushed_authorization_request_endpoint"`
+	RequirePush        bool     `json:"require_pushed_authorization_requests"`
+	RequireRequestURIs bool     `json:"require_request_uri_registration"`
+	RequestObjectAlgs  []string `json:"request_object_signing_alg_values_supported"`
+
+	ServiceDocumentation string `json:"service_documentation,omitempty"`
 	logoutMetadata
 }
 
@@ -91,10 +97,17 @@ func (s *Server) metadata() metadata {
 		IntrospectionAuthAlgs:   algs,
 		CodeChallengeMethods:    []string{"S256"},
 		Prompts:                 prompts,
-		ACRValues:               []string{ACRFederated},
+		ACRValues:               acrSupported,
 		ClaimTypes:              []string{"normal"},
 		Claims:                  supportedClaims,
 		DetailsTypes:            s.policy.apis.DetailsTypes(),
+		ClaimsParameter:         true,
+		RequestParameter:        true,
+		RequestURIParameter:     true,
+		RequireRequestURIs:      true,
+		RequestObjectAlgs:       keyset.Algorithms(),
+		PushEndpoint:            s.issuer + PathPush,
+		RequirePush:             s.requirePAR,
 		IssOnAuthorizeResponses: true,
 		DPoPAlgs:                dpop.Algorithms(),
 		CertificateBound:        s.mtls.On,

@@ -5,7 +5,8 @@
 // between is broker/signin's: this package hands it a flow to move along (Options.Proceed) and is handed it back
 // to end (Server.Respond). It may not render pages, and never imports signin.
 //
-// The files follow a request: authorize.go (begin and judge), policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
+// The files follow a request: par.go and request_object.go (where its parameters come from), authorize.go (begin and judge), claims.go,
+// acr.go, profile.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
 // grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, metadata.go. What the client is told of an error is in error.go.
 package oauth
 
@@ -41,6 +42,7 @@ const (
 	PathRevoke     = "/revoke"
 	PathJWKS       = "/jwks.json"
 	PathLogout     = "/logout"
+	PathPush       = "/par"
 
 	// PathCheckSession is the check_session_iframe (OpenID Connect Session Management section 3.3).
 	PathCheckSession        = "/check-session"
@@ -58,10 +60,6 @@ const (
 	ScopeEmail         = "email"
 	ScopeOfflineAccess = "offline_access"
 )
-
-// ACRFederated is the acr claim of everyone who signed in at a provider: the broker vouches for
-// the provider's word and for nothing more.
-const ACRFederated = "urn:portico:acr:federated"
 
 // Scopes are the broker's scopes, each with the sentence that a person reads before saying yes to it.
 func Scopes() map[string]string {
@@ -95,6 +93,8 @@ type Options struct {
 	DPoPNonce         bool // DPoP proofs must have a nonce of this server's (RFC 9449 section 8)
 	MTLS              MTLS
 	TrustedIssuers    []TrustedIssuer
+	// RequirePAR takes authorization requests that were pushed alone, from every client (RFC 9126 section 5).
+	RequirePAR bool
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -117,6 +117,8 @@ type Options struct {
 	Browser func(w http.ResponseWriter, r *http.Request) string
 	// Proceed moves a new flow along: it signs the person in, or shows the page to do so.
 	Proceed func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
+	// Resume shows a flow's page to the browser that began it.
+	Resume func(w http.ResponseWriter, r *http.Request, flowID string)
 	// ShowError shows a person a page about a request that must not go back to the app.
 	ShowError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
 	// FormPost sends a response through the browser as a form (OAuth 2.0 Form Post Response Mode).
@@ -145,6 +147,7 @@ type Server struct {
 	proofBases     []string // see proofURLs
 	mtls           MTLS
 	trusted        map[string]*TrustedIssuer // by Issuer
+	requirePAR     bool
 
 	clients  *registry.Clients
 	accounts *identity.Accounts
@@ -167,6 +170,7 @@ type Server struct {
 	sessions  *SessionManagement
 	browser   func(w http.ResponseWriter, r *http.Request) string
 	proceed   func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
+	resume    func(w http.ResponseWriter, r *http.Request, flowID string)
 	showError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
 	formPost  func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values)
 }
@@ -181,6 +185,7 @@ func New(o Options) *Server {
 		lifetimes:   o.Lifetimes,
 		mtls:        o.MTLS,
 		trusted:     map[string]*TrustedIssuer{},
+		requirePAR:  o.RequirePAR,
 		clients:     o.Clients,
 		accounts:    o.Accounts,
 		flows:       o.Flows,
@@ -203,6 +208,7 @@ func New(o Options) *Server {
 		sessions:    o.Sessions,
 		browser:     o.Browser,
 		proceed:     o.Proceed,
+		resume:      o.Resume,
 		showError:   o.ShowError,
 		formPost:    o.FormPost,
 	}
@@ -229,6 +235,7 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 		mux.Handle(path, web.CORS(h, methods...))
 	}
 	open(PathToken, s.token, http.MethodPost)
+	open(PathPush, s.push, http.MethodPost)
 	open(PathRevoke, s.revoke, http.MethodPost)
 	open(PathUserinfo, s.userinfo, http.MethodGet, http.MethodPost)
 	open(PathJWKS, s.jwks, http.MethodGet)

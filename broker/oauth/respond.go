@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
@@ -82,6 +83,14 @@ func withAnswer(redirectURI, mode string, answer url.Values) string {
 	return redirectURI + separator + answer.Encode() + "#"
 }
 
+// codeLifetime is how long the flow's code lives.
+func (s *Server) codeLifetime(f *flow.Flow) time.Duration {
+	if f.Request.CodeSeconds > 0 {
+		return min(s.lifetimes.Code, time.Duration(f.Request.CodeSeconds)*time.Second)
+	}
+	return s.lifetimes.Code
+}
+
 func (s *Server) codeExpired(f *flow.Flow) bool {
-	return !s.now().Before(f.CodeIssuedAt.Add(s.lifetimes.Code))
+	return !s.now().Before(f.CodeIssuedAt.Add(s.codeLifetime(f)))
 }

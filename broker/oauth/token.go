@@ -106,6 +106,8 @@ func (s *Server) senderKey(w http.ResponseWriter, r *http.Request, client *regis
 		return key, refusal
 	case client.DPoPBound && jkt == "":
 		return key, refuse(codeInvalidDPoPProof, "this client's tokens are bound to a key: send a proof in the header DPoP (RFC 9449)")
+	case profileOf(client).bound && jkt == "" && key.certThumbprint == "":
+		return key, refuse(codeInvalidRequest, "tokens of a client of profile %s are bound: send a proof in the header DPoP (RFC 9449), or connect with the client's certificate (RFC 8705)", client.Profile)
 	}
 	key.jkt = jkt
 	return key, nil

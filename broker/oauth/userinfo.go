@@ -43,7 +43,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		s.challenge(w, r, sent, e)
 		return
 	}
-	account, err := s.bearerAccount(r.Context(), access)
+	account, g, err := s.bearerAccount(r.Context(), access)
 	if err != nil {
 		if e := asError(err); e.Code == codeInvalidToken {
 			s.challenge(w, r, sent, unauthorized(e.Description))
@@ -59,6 +59,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer := claims(account, access.Scopes)
+	addRequested(answer, account, g.Claims, inUserinfo)
 	answer["sub"] = access.Subject
 	writeJSON(w, http.StatusOK, answer)
 }

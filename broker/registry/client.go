@@ -314,6 +314,7 @@ func (c *Client) Validate() error {
 	c.checkKeys(bad, oneOf)
 	c.checkRequests(bad, oneOf)
 	c.checkLogout(bad)
+	c.checkProfile(bad)
 	oneOf("access_token_format", c.AccessTokenFormat, tokenFormats)
 	if c.Allows(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
 		bad("redirect_uris", "at least one is needed for the grant type authorization_code")

@@ -22,7 +22,7 @@ type askedScope struct {
 func (s *Service) askedScopes(req *flow.Request) []askedScope {
 	var asked []askedScope
 	speaking := map[string]bool{} // apis that have a sentence of their own here
-	for _, scope := range req.Scopes {
+	for _, scope := range req.Asked() {
 		if sentence, own := s.o.Scopes[scope]; own {
 			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: sentence}})
 			continue

@@ -105,8 +105,9 @@ func (s *Service) authTime(p *connectors.Profile) time.Time {
 
 // startSession signs the browser in and finishes the flow's sign-in.
 func (s *Service) startSession(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, accountID, connector string, authTime time.Time, amr []string) {
-	signIn := flow.SignIn{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: s.o.ACR, AMR: amr}
-	session := sessions.Session{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: s.o.ACR, AMR: amr}
+	acr := s.o.ACR(amr)
+	signIn := flow.SignIn{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: acr, AMR: amr}
+	session := sessions.Session{AccountID: accountID, Connector: connector, AuthTime: authTime, ACR: acr, AMR: amr}
 	err := s.succeed(r, &session)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))

@@ -70,7 +70,9 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request, doc *flow.Doc, 
 // beginTrip sends the browser to a provider. prove is for a person who has an account already and is to show it.
 func (s *Service) beginTrip(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, name string, prove bool) {
 	f := &doc.Value
-	reauthenticate := prove || f.Request.Prompts("login") || f.Request.MaxAge != nil
+	// What any sign-in meets needs no new one; for more, the provider has to be given the occasion (RFC 9470 section 5).
+	_, anyMeets := s.o.AssertACR(s.o.ACR(nil), f.Request.ACRValues)
+	reauthenticate := prove || f.Request.Prompts("login") || f.Request.MaxAge != nil || !anyMeets
 	trip := &flow.Trip{
 		ID:             token.NewID(),
 		Connector:      name,

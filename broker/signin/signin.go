@@ -43,8 +43,10 @@ type Options struct {
 	// Scopes are the broker's own, with the sentence that a person reads for each; APIs have theirs.
 	Scopes map[string]string
 	APIs   *registry.APIs
-	// ACR is the acr of everyone who signs in here.
-	ACR string
+	// ACR is the authentication context class of a sign-in that used these methods (RFC 8176), and AssertACR the one to say of
+	// a sign-in of class has where any of wanted is asked for, with whether that is met.
+	ACR       func(amr []string) string
+	AssertACR func(has string, wanted []string) (acr string, met bool)
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -229,7 +231,6 @@ func (s *Service) toPage(w http.ResponseWriter, r *http.Request, flowID string) 
 // Proceed moves a new flow along, as far as it goes without the person: to the app if the session
 // and remembered consent suffice, to the provider if there is nothing to choose, else to a page.
 func (s *Service) Proceed(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
-	ctx := r.Context()
 	f := &doc.Value
 	signIn, err := s.fromSession(w, r, f, client)
 	if err != nil {
@@ -249,11 +250,19 @@ func (s *Service) Proceed(w http.ResponseWriter, r *http.Request, doc *flow.Doc,
 		s.beginTrip(w, r, doc, client, name, false)
 		return
 	}
-	if err := s.o.Flows.Save(ctx, doc); err != nil {
+	switch err := s.o.Flows.Save(r.Context(), doc); {
+	case errors.Is(err, store.ErrConflict): // this browser has begun it before
+		s.toPage(w, r, doc.ID)
+	case err != nil:
 		s.showError(w, r, nil, *ourFault(err))
-		return
+	default:
+		s.showChooser(w, r, doc, client, "")
 	}
-	s.showChooser(w, r, doc, client, "")
+}
+
+// Resume shows the flow's page to the browser that began it.
+func (s *Service) Resume(w http.ResponseWriter, r *http.Request, flowID string) {
+	s.toPage(w, r, flowID)
 }
 
 // onlyChoice is the connector to use where there is nothing for the person to choose.
@@ -328,9 +337,13 @@ func signInOf(session *sessions.Session) *flow.SignIn {
 	}
 }
 
-// sessionServes decides whether a session answers a request (OpenID Connect Core section 3.1.2.1).
+// sessionServes decides whether a session answers a request (OpenID Connect Core section 3.1.2.1). One of too low an authentication
+// context class does where the app would rather have that than a page.
 func (s *Service) sessionServes(session *sessions.Session, req *flow.Request, client *registry.Client) bool {
+	_, acrMet := s.o.AssertACR(session.ACR, req.ACRValues)
 	switch {
+	case !acrMet && (req.ACREssential || !req.Prompts("none")):
+		return false
 	case req.MaxAge != nil && s.o.Now().Sub(session.AuthTime) > time.Duration(*req.MaxAge)*time.Second:
 		return false
 	case req.IDPHint != "" && req.IDPHint != session.Connector:
@@ -350,10 +363,18 @@ func (s *Service) isWanted(req *flow.Request, client *registry.Client, accountID
 func (s *Service) finishSignIn(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, signIn flow.SignIn) {
 	f := &doc.Value
 	if !s.isWanted(&f.Request, client, signIn.AccountID) {
-		f.Fail("login_required", "somebody else signed in than id_token_hint names")
+		f.Fail("login_required", "somebody else signed in than id_token_hint or claims names")
 		s.advance(w, r, doc)
 		return
 	}
+	acr, met := s.o.AssertACR(signIn.ACR, f.Request.ACRValues)
+	if !met && f.Request.ACREssential {
+		// OpenID Connect Core section 5.5.1.1: that is a failed authentication.
+		f.Fail("unmet_authentication_requirements", "the person signed in, but not in a way that has one of the acr values asked for")
+		s.advance(w, r, doc)
+		return
+	}
+	signIn.ACR = acr
 	ask, err := s.needsConsent(r.Context(), f, client, signIn.AccountID)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))

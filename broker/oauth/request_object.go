@@ -1,0 +1,235 @@
+package oauth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portico-id/portico/broker/flow"
+	"github.com/portico-id/portico/broker/keyset"
+	"github.com/portico-id/portico/broker/registry"
+)
+
+// Request objects (RFC 9101, OpenID Connect Core section 6): the client signs its authorization request, so that nobody on the way can
+// change it. They come by value (request), by reference (request_uri), or pushed.
+//
+// Once there is an object, its parameters alone count (RFC 9101 section 6.3): OpenID Connect Core section 6.1 would fill
+// the gaps with what stands beside it, which whoever passes the link on can choose.
+
+const (
+	// requestObjectType is the typ of a request object (RFC 9101 section 10.8).
+	requestObjectType = "oauth-authz-req+jwt"
+	// requestObjectTypes are the media types of one by reference, as the Accept header: its own, that of any JWT, and that which
+	// older libraries send.
+	requestObjectTypes = "application/oauth-authz-req+jwt, application/jwt, application/jose"
+	// maxRequestObject bounds one by reference; one by value is a parameter, and bounded as such.
+	maxRequestObject = 16 << 10
+	// objectSkew is how far a client's clock may be ahead: FAPI 2.0 section 5.3.2.1 demands that 10 seconds pass and that 60 do not.
+	objectSkew = 10 * time.Second
+	// maxRemembered bounds how long a jti is remembered: an object that names itself to be used once is for one sign-in.
+	maxRemembered = 24 * time.Hour
+)
+
+func badObject(format string, args ...any) *Error {
+	return refuse(codeInvalidRequestObject, format, args...)
+}
+
+// resolveObject reads a request object by value.
+func (s *Server) resolveObject(ctx context.Context, client *registry.Client, query url.Values, raw string) (*asked, *Error) {
+	refused := &asked{client: client, params: query} // what stands beside the object says how to tell the app, if it is registered
+	payload, header, err := s.keySets.Verify(ctx, keyset.Source{JWKS: client.JWKS, URI: client.JWKSURI}, raw, objectAlgs(client))
+	switch {
+	case errors.Is(err, keyset.ErrUnavailable):
+		return refused, badObject("the request object's signature cannot be checked: the client's keys cannot be read").because(err)
+	case err != nil:
+		return refused, badObject("the request object is not a JWS that a key of this client signed, with one of %s", strings.Join(objectAlgs(client), ", ")).because(err)
+	}
+	object, refusal := judgeObject(payload, header.Type, s.issuer, client, s.now())
+	if refusal != nil {
+		return refused, refusal
+	}
+	return object, nil
+}
+
+// resolveReference fetches a request object, from an address that the client registered and from no other: anybody can make a link, and the
+// broker is not to fetch what they like.
+func (s *Server) resolveReference(ctx context.Context, client *registry.Client, query url.Values) (*asked, *Error) {
+	refused := &asked{client: client, params: query}
+	address := withoutFragment(query.Get("request_uri"))
+	registered := slices.ContainsFunc(client.RequestURIs, func(uri string) bool { return withoutFragment(uri) == address })
+	if !registered {
+		return refused, refuse(codeInvalidRequestURI, "the request_uri is not one of the request_uris registered for this client")
+	}
+	answer, err := s.fetch.Get(ctx, address, requestObjectTypes, maxRequestObject)
+	if err != nil {
+		return refused, refuse(codeInvalidRequestURI, "the request object cannot be read from the request_uri").because(err)
+	}
+	if !slices.Contains(strings.Split(requestObjectTypes, ", "), answer.ContentType) {
+		return refused, refuse(codeInvalidRequestURI, "the request_uri serves '%s', not application/oauth-authz-req+jwt", echo(answer.ContentType))
+	}
+	return s.resolveObject(ctx, client, query, string(bytes.TrimSpace(answer.Body)))
+}
+
+// withoutFragment drops a fragment, which may be the hash of what is there (OpenID Connect Core section 6.2) and is never sent.
+func withoutFragment(uri string) string {
+	uri, _, _ = strings.Cut(uri, "#")
+	return uri
+}
+
+// objectAlgs are what the client may sign its request objects with. Never none: an object without a signature protects nothing.
+func objectAlgs(client *registry.Client) []string {
+	switch {
+	case client.RequestSigningAlg != "":
+		return []string{client.RequestSigningAlg}
+	case profileOf(client).algs != nil:
+		return profileOf(client).algs
+	}
+	return keyset.Algorithms()
+}
+
+// objectClaims are a request object's own claims (RFC 9101 section 4, RFC 7519 section 4.1), beside its parameters.
+type objectClaims struct {
+	Issuer    string       `json:"iss"`
+	Subject   string       `json:"sub"`
+	Audience  stringOrList `json:"aud"`
+	ID        string       `json:"jti"`
+	ClientID  string       `json:"client_id"`
+	Expires   *json.Number `json:"exp"`
+	NotBefore *json.Number `json:"nbf"`
+	IssuedAt  *json.Number `json:"iat"`
+}
+
+// stringOrList is a claim that may be one string or several (RFC 7519 section 4.1.3).
+type stringOrList []string
+
+// UnmarshalJSON reads either form.
+func (l *stringOrList) UnmarshalJSON(data []byte) error {
+	if bytes.HasPrefix(data, []byte(`"`)) {
+		var one string
+		err := json.Unmarshal(data, &one)
+		*l = stringOrList{one}
+		return err
+	}
+	return json.Unmarshal(data, (*[]string)(l))
+}
+
+// judgeObject decides on what a signed request object says, and takes its parameters out. It does no IO.
+func judgeObject(payload []byte, typ, issuer string, client *registry.Client, now time.Time) (*asked, *Error) {
+	// RFC 9101 section 10.8: no other kind of JWT of this client's passes for a request object. Objects from before the RFC have no typ, or JWT.
+	if typ != "" && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), requestObjectType) {
+		return nil, badObject("the request object's typ is '%s', not %s", echo(typ), requestObjectType)
+	}
+	var c objectClaims
+	if err := decodeObject(payload, &c); err != nil {
+		return nil, badObject("the request object is not a JSON object with claims of the right types (RFC 9101 section 4)").because(err)
+	}
+	held := profileOf(client)
+	expires, errExp := numericDate(c.Expires)
+	notBefore, errNbf := numericDate(c.NotBefore)
+	issuedAt, errIat := numericDate(c.IssuedAt)
+	switch {
+	case errors.Join(errExp, errNbf, errIat) != nil:
+		return nil, badObject("exp, nbf or iat of the request object is no time in seconds")
+	case c.Issuer != client.ID:
+		return nil, badObject("iss of the request object is not the client_id")
+	case c.ClientID != client.ID:
+		return nil, badObject("client_id in the request object is not the client_id beside it (RFC 9101 section 6.3)")
+	case !slices.Contains(c.Audience, issuer):
+		return nil, badObject("aud of the request object does not hold this server's issuer, %s", issuer)
+	case c.Subject == client.ID:
+		// RFC 9101 section 10.8: it would pass for an assertion of the client's elsewhere, and one for it here.
+		return nil, badObject("sub of the request object is the client_id, which makes it an assertion")
+	case !expires.IsZero() && !now.Before(expires):
+		return nil, badObject("the request object has expired")
+	case notBefore.After(now.Add(objectSkew)), issuedAt.After(now.Add(objectSkew)):
+		return nil, badObject("the request object is from the future: check the clocks")
+	case held.objectLifetime > 0 && (expires.IsZero() || expires.After(now.Add(held.objectLifetime))):
+		return nil, badObject("the request object must have an exp of at most %s from now", held.objectLifetime)
+	case held.objectLifetime > 0 && !notBefore.IsZero() && notBefore.Before(now.Add(-held.objectLifetime)):
+		return nil, badObject("nbf of the request object is more than %s ago", held.objectLifetime)
+	case c.ID != "" && (expires.IsZero() || expires.After(now.Add(maxRemembered))):
+		return nil, badObject("a request object with a jti is used once, and must have an exp of at most %s from now", maxRemembered)
+	case len(c.ID) > maxOpaque:
+		return nil, badObject("jti of the request object is longer than %d bytes", maxOpaque)
+	}
+	params, refusal := objectParams(payload)
+	if refusal != nil {
+		return nil, refusal
+	}
+	a := &asked{client: client, params: params, signed: true}
+	if c.ID != "" {
+		a.once = &flow.Once{Name: "object " + client.ID + " " + c.ID, Until: expires, Refusal: codeInvalidRequestObject}
+	}
+	return a, nil
+}
+
+// numericDate reads a time (RFC 7519 section 2); zero if there is none.
+func numericDate(n *json.Number) (time.Time, error) {
+	if n == nil {
+		return time.Time{}, nil
+	}
+	seconds, err := n.Float64()
+	if err != nil {
+		return time.Time{}, err
+	}
+	if seconds < 1 || seconds > math.MaxInt32*4 { // after 1970, before 2242
+		return time.Time{}, fmt.Errorf("%v is out of bounds", seconds)
+	}
+	return time.Unix(int64(seconds), 0).UTC(), nil
+}
+
+// objectParams turns a request object's claims into the parameters that they stand for (RFC 9101 section 4): texts as they are,
+// numbers and booleans as they are written, objects and lists as JSON. A resource may be a list of texts (RFC 8707 section 2).
+func objectParams(payload []byte) (url.Values, *Error) {
+	var claims map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	if err := decoder.Decode(&claims); err != nil {
+		return nil, badObject("the request object is not a JSON object").because(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, badObject("the request object is more than one JSON object")
+	}
+	params := make(url.Values, len(claims))
+	for name, value := range claims {
+		switch name {
+		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti":
+			continue
+		case "request", "request_uri":
+			return nil, badObject("%s cannot stand in a request object (RFC 9101 section 4)", name)
+		case "resource":
+			if list, ok := value.([]any); ok {
+				for _, entry := range list {
+					text, ok := entry.(string)
+					if !ok {
+						return nil, badObject("resource in the request object is not a list of texts (RFC 8707 section 2)")
+					}
+					params.Add(name, text)
+				}
+				continue
+			}
+		}
+		switch value := value.(type) {
+		case nil:
+		case string:
+			params.Set(name, value)
+		case json.Number:
+			params.Set(name, value.String())
+		default:
+			text, err := json.Marshal(value)
+			if err != nil {
+				return nil, internal(err)
+			}
+			params.Set(name, string(text))
+		}
+	}
+	return params, nil
+}
