@@ -278,6 +278,16 @@ func TestAuthorizationDetailsAreRefused(t *testing.T) {
 	}
 }
 
+// The largest details that are taken fit into a token: otherwise the code would be spent before anybody knew.
+func TestTheLargestAuthorizationDetailsFitIntoAToken(t *testing.T) {
+	e := Start(t, withAPIs)
+	details := `[{"type":"payment","amount":"` + strings.Repeat("9", 4000) + `"}]`
+	tokens := e.SignIn(t, NewBrowser(t), First, "idp_hint", "google", "scope", "openid offline_access", "authorization_details", details)
+	if raw := tokens.String("access_token"); len(raw) < 4000 || !e.Active(t, First, raw) {
+		t.Errorf("a token of %d bytes", len(raw))
+	}
+}
+
 // Client credentials (RFC 6749 section 4.4): a token for apis alone, about nobody, without a refresh token.
 func TestAClientGetsATokenOfItsOwn(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {

@@ -33,7 +33,7 @@ const (
 type detail struct {
 	kind   string // its "type"
 	fields map[string]any
-	// canonical is the object as JSON with sorted names, by which two are compared and which is what is kept.
+	// canonical is the object as encoding/json writes it, with sorted names: by it two are compared, and it is what is kept.
 	canonical string
 }
 
@@ -100,15 +100,20 @@ func parseDetails(raw string) (details, *Error) {
 		if !isObject || !hasType || kind == "" {
 			return nil, badDetails("an item of authorization_details is not an object with a type (RFC 9396 section 2)")
 		}
-		canonical, err := canonicalJSON(fields)
+		canonical, err := json.Marshal(fields)
 		if err != nil {
 			return nil, internal(err)
 		}
-		d := detail{kind: kind, fields: fields, canonical: canonical}
+		d := detail{kind: kind, fields: fields, canonical: string(canonical)}
 		if slices.ContainsFunc(all, func(o detail) bool { return o.canonical == d.canonical }) {
 			return nil, badDetails("authorization_details has an object twice")
 		}
 		all = append(all, d)
+	}
+	// Once more, as it will travel: some characters are longer there, and a token that is too long must not be found out about when the
+	// person has agreed and the code is spent.
+	if len(all.String()) > maxDetailsBytes {
+		return nil, badDetails("authorization_details is longer than %d bytes when written as JSON for HTML", maxDetailsBytes)
 	}
 	return all, nil
 }
@@ -120,17 +125,6 @@ func grantedDetails(stored string) (details, error) {
 		return nil, fmt.Errorf("stored authorization_details: %w", refusal)
 	}
 	return all, nil
-}
-
-// canonicalJSON writes a value with sorted names and nothing escaped that need not be.
-func canonicalJSON(value any) (string, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(value); err != nil {
-		return "", err
-	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
 // detailsReader reads JSON within the bounds. A name that is there twice is refused: one reader would show the first to the
@@ -312,9 +306,9 @@ func (d *detail) narrows(granted *detail) bool {
 			}
 			continue
 		}
-		a, errA := canonicalJSON(value)
-		b, errB := canonicalJSON(had)
-		if errA != nil || errB != nil || a != b {
+		a, errA := json.Marshal(value)
+		b, errB := json.Marshal(had)
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
 			return false
 		}
 	}

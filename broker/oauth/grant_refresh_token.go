@@ -37,10 +37,6 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	scopes := g.Value.Scopes
-	if len(t.wish.scopes) > 0 {
-		scopes = t.wish.scopes
-	}
 	account, err := s.liveAccount(ctx, g.Value.AccountID)
 	if err != nil {
 		return nil, err
@@ -53,7 +49,7 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, refreshRefusal(err)
 	}
-	return &issuance{grant: g, account: account, target: target, scopes: scopes}, nil
+	return &issuance{grant: g, account: account, target: target, scopes: target.asked}, nil
 }
 
 func refreshRefusal(err error) *Error {

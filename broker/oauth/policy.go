@@ -252,6 +252,8 @@ type target struct {
 	audience []string
 	scopes   []string
 	details  details
+	// asked are the scopes that the request asked for within the entitlement, whatever the token is for: they decide on an ID token.
+	asked    []string
 	format   token.Format
 	alg      string // of a JWT; "" is the default
 	lifetime time.Duration
@@ -284,7 +286,11 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		return nil, refusal
 	}
 	for _, scope := range scopes {
-		if slices.Contains(client.Scopes, scope) && p.isFor(t.audience, p.own(scope), p.apis.WithScope(scope)) {
+		if !slices.Contains(client.Scopes, scope) {
+			continue
+		}
+		t.asked = append(t.asked, scope)
+		if p.isFor(t.audience, p.own(scope), p.apis.WithScope(scope)) {
 			t.scopes = append(t.scopes, scope)
 		}
 	}

@@ -222,6 +222,7 @@ func TestAuthorizationDetailsAreReadStrictly(t *testing.T) {
 		"a name twice, inside": `[{"type":"a","x":{"y":1,"y":2}}]`,
 		"an object twice":      `[{"type":"a","x":1},{"x":1,"type":"a"}]`,
 		"too long":             `[{"type":"a","x":"` + strings.Repeat("x", maxDetailsBytes) + `"}]`,
+		"too long, as written": `[{"type":"a","x":"` + strings.Repeat("<", maxDetailsBytes/4) + `"}]`,
 		"too many":             "[" + strings.Repeat(`{"type":"a","x":1},`, maxDetails) + `{"type":"b"}]`,
 		"too deep":             `[{"type":"a","x":` + strings.Repeat("[", maxDetailsDepth) + strings.Repeat("]", maxDetailsDepth) + `}]`,
 		"too much":             `[{"type":"a","x":[` + strings.Repeat("1,", maxDetailsValues) + `1]}]`,
@@ -237,7 +238,7 @@ func TestAuthorizationDetailsAreReadStrictly(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if want := `[{"l":[true,null,{"y":[],"z":1}],"n":1.50,"t":"<b>","type":"a"}]`; got.String() != want {
+	if want := `[{"l":[true,null,{"y":[],"z":1}],"n":1.50,"t":"\u003cb\u003e","type":"a"}]`; got.String() != want {
 		t.Errorf("kept as %s, want %s", got, want)
 	}
 }

@@ -55,5 +55,5 @@ func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.
 	if err != nil {
 		return nil, internal(err)
 	}
-	return &issuance{grant: g, account: account, target: target, scopes: req.Scopes, nonce: req.Nonce}, nil
+	return &issuance{grant: g, account: account, target: target, scopes: target.asked, nonce: req.Nonce}, nil
 }
