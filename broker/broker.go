@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +33,6 @@ import (
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
 	"github.com/portico-id/portico/connectors"
-	"github.com/portico-id/portico/sessions"
 	"github.com/portico-id/portico/templates"
 )
 
@@ -115,21 +113,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	if err != nil {
 		return err
 	}
-	var browserState func(sid string) string
-	if cfg.SessionManagement {
-		browserState = func(sid string) string { return b.Ring.Digest("browser_state", sid) }
-	}
-	browserSessions, err := sessions.New(b.Backend, sessions.Options{
-		CookieKeys:   b.Ring.CookieKeys(),
-		BrowserState: browserState,
-		Secure:       strings.HasPrefix(cfg.Issuer, "https:"),
-		Lifetime:     cfg.Sessions.Lifetime.Std(),
-		IdleLifetime: cfg.Sessions.IdleLifetime.Std(),
-		Now:          o.Now,
-	})
-	if err != nil {
-		return err
-	}
+	warnOfFixed(upstream, o.Log)
 	pages, err := templates.New(templates.Options{Brand: templates.Brand{
 		Name: cfg.Brand.Name, LogoURL: cfg.Brand.LogoURL, SupportURL: cfg.Brand.SupportURL,
 	}})
@@ -167,7 +151,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	})
 	var sessionManagement *oauth.SessionManagement
 	if cfg.SessionManagement {
-		sessionManagement = &oauth.SessionManagement{BrowserState: browserState, Cookie: browserSessions.StateCookie()}
+		sessionManagement = &oauth.SessionManagement{BrowserState: browserState(cfg, b.Ring), Cookie: b.sessions.StateCookie()}
 	}
 
 	// The two halves call each other: oauth begins flows and ends them, signin moves them along.
@@ -199,8 +183,8 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		TrustedIssuers: trustedIssuers(cfg),
 		Ring:           b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
-		Sessions: sessionManagement,
-		Browser:  func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
+		Passwords: b.Credentials, Sessions: sessionManagement,
+		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 			people.Proceed(w, r, doc, client)
 		},
@@ -216,7 +200,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Subjects: subjects,
 		Issuer:   cfg.Issuer, Connectors: upstream, Scopes: scopes, APIs: b.APIs, ACR: oauth.ACR, AssertACR: oauth.AssertACR,
 		Clients: b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
-		Consents: grant.NewConsents(b.Backend, o.Now), Sessions: browserSessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
+		Consents: b.consents, Sessions: b.sessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
 		Ring: b.Ring, IDTokens: idTokens, Pages: pages,
 		Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Responder: apps,
@@ -302,6 +286,16 @@ func openMTLS(cfg *config.Config) (oauth.MTLS, error) {
 		return m, fmt.Errorf("mtls.ca_file: %s holds no certificate", cfg.MTLS.CAFile)
 	}
 	return m, nil
+}
+
+// warnOfFixed says at every start, what must never be in production.
+func warnOfFixed(all []connectors.Connector, log *slog.Logger) {
+	for _, c := range all {
+		if info := c.Info(); info.Type == config.ConnectorFixed {
+			log.Warn("INSECURE: this connector signs everybody in as one person, without a password and without a question; it is for test runs alone",
+				slog.String("connector", info.Name))
+		}
+	}
 }
 
 // openConnectors makes the configured connectors, in their order.

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/keyset"
+	"github.com/portico-id/portico/broker/local"
 	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/signin"
@@ -147,7 +149,7 @@ func Check(cfg *config.Config) error {
 		}
 	}
 	_, err := openAPIs(cfg)
-	return errors.Join(append(problems, err, registry.CheckStatic(staticClients(cfg)...))...)
+	return errors.Join(append(problems, err, registry.CheckStatic(staticClients(cfg)...), checkAccounts(cfg, staticAccounts(cfg)))...)
 }
 
 // The broker's registration at the simulated providers, which guards nothing.
@@ -165,6 +167,7 @@ func connectorSettings(cfg *config.Config, c config.Connector) connectors.Settin
 		Issuer:  c.Issuer, TrustEmail: c.TrustEmail, UserInfo: c.UserInfo, AuthStyle: c.AuthStyle, HostedDomains: c.HostedDomains,
 		BaseURL: c.BaseURL, APIURL: c.APIURL,
 		DialogURL: c.DialogURL, GraphURL: c.GraphURL, GraphVersion: c.GraphVersion,
+		InsecureSignsEveryoneIn: c.InsecureSignsEveryoneIn, Profile: fixedProfile(c.Profile),
 	}
 	if !cfg.UsesSandbox(c) {
 		return s
@@ -179,6 +182,57 @@ func connectorSettings(cfg *config.Config, c config.Connector) connectors.Settin
 		s.DialogURL, s.GraphURL = cfg.Sandbox.URL+"/facebook", cfg.Sandbox.URL+"/facebook/graph"
 	}
 	return s
+}
+
+// fixedProfile is whom a fixed connector signs in.
+func fixedProfile(f config.FixedIdentity) connectors.Profile {
+	return connectors.Profile{
+		Subject: f.Subject, Email: f.Email, EmailVerified: f.EmailVerified, AMR: f.AMR,
+		Name: f.Name, GivenName: f.GivenName, FamilyName: f.FamilyName, Username: f.PreferredUsername, Picture: f.Picture, Locale: f.Locale,
+		MiddleName: f.MiddleName, Nickname: f.Nickname, Page: f.Person.Profile, Website: f.Website,
+		Gender: f.Gender, Birthdate: f.Birthdate, Zoneinfo: f.Zoneinfo,
+	}
+}
+
+// staticAccounts are the configuration's local accounts. A username that is none has been refused by checkAccounts.
+func staticAccounts(cfg *config.Config) []local.Static {
+	var accounts []local.Static
+	for _, a := range cfg.Accounts {
+		username, err := local.Normal(a.Username)
+		if err != nil {
+			username = a.Username
+		}
+		accounts = append(accounts, local.Static{
+			Username: a.Username, Password: a.Password.Reveal(), Hash: a.PasswordHash.Reveal(),
+			Account: identity.Account{
+				ID: cmp.Or(a.ID, local.StaticID(username)),
+				Person: identity.Person{
+					Email: a.Email, EmailVerified: a.EmailVerified, Name: a.Name, GivenName: a.GivenName, FamilyName: a.FamilyName,
+					Username: username, Picture: a.Picture, Locale: a.Locale,
+					MiddleName: a.MiddleName, Nickname: a.Nickname, Profile: a.Profile, Website: a.Website,
+					Gender: a.Gender, Birthdate: a.Birthdate, Zoneinfo: a.Zoneinfo,
+				},
+			},
+		})
+	}
+	return accounts
+}
+
+// checkAccounts says what is wrong with the configuration's local accounts, naming each.
+func checkAccounts(cfg *config.Config, accounts []local.Static) error {
+	var problems []error
+	seen := map[string]bool{}
+	for _, a := range accounts {
+		err := errors.Join(local.CheckStatic(a, cfg.Passwords.MinLength), identity.CheckPerson(a.Account.Person))
+		if seen[a.Account.Username] {
+			err = errors.Join(err, errors.New("username: it is there twice"))
+		}
+		seen[a.Account.Username] = true
+		if err != nil {
+			problems = append(problems, fmt.Errorf("account %q: %w", a.Username, err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // NewSandbox makes the simulated providers that the configuration's connectors use, with the broker registered at each.

@@ -12,10 +12,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/accounts"
 	"github.com/portico-id/portico/broker/audit"
 	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/guess"
 	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/local"
 	"github.com/portico-id/portico/broker/logout"
+	"github.com/portico-id/portico/broker/password"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/store/mongo"
@@ -23,6 +27,7 @@ import (
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
+	"github.com/portico-id/portico/sessions"
 )
 
 // Data is what a broker knows: its store, opened, and the parts that manage what is in it. Commands work on it
@@ -36,7 +41,13 @@ type Data struct {
 	Grants   *grant.Grants
 	// Logout is where it is written that apps are to be told of a sign-out. A broker that runs tells them.
 	Logout *logout.Outbox
-	Audit  *audit.Recorder
+	// Credentials are the usernames and passwords of local accounts; Managed is what an operator does to accounts of any kind.
+	Credentials *local.Credentials
+	Managed     *accounts.Manager
+	Audit       *audit.Recorder
+
+	sessions *sessions.Store
+	consents *grant.Consents
 
 	now         func() time.Time
 	log         *slog.Logger
@@ -72,7 +83,57 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 	if err := d.Clients.Static(staticClients(cfg)...); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	if err := d.openAccounts(cfg); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	return d, nil
+}
+
+// browserState is what frames of apps compare to see that the person is still signed in (OpenID Connect Session Management); nil if that is off.
+func browserState(cfg *config.Config, ring *token.Keyring) func(sid string) string {
+	if !cfg.SessionManagement {
+		return nil
+	}
+	return func(sid string) string { return ring.Digest("browser_state", sid) }
+}
+
+// openAccounts makes the parts that keep what belongs to accounts, and puts the configuration's accounts before those of the store.
+func (d *Data) openAccounts(cfg *config.Config) error {
+	static := staticAccounts(cfg)
+	if err := checkAccounts(cfg, static); err != nil {
+		return err
+	}
+	var err error
+	d.sessions, err = sessions.New(d.Backend, sessions.Options{
+		CookieKeys:   d.Ring.CookieKeys(),
+		BrowserState: browserState(cfg, d.Ring),
+		Secure:       strings.HasPrefix(cfg.Issuer, "https:"),
+		Lifetime:     cfg.Sessions.Lifetime.Std(),
+		IdleLifetime: cfg.Sessions.IdleLifetime.Std(),
+		Now:          d.now,
+	})
+	if err != nil {
+		return err
+	}
+	d.consents = grant.NewConsents(d.Backend, d.now)
+	d.Credentials = local.New(d.Backend, local.Options{
+		Accounts: d.Accounts,
+		Hasher:   password.NewHasher(password.Options{MinLength: cfg.Passwords.MinLength, Concurrent: cfg.Passwords.Concurrent}),
+		Throttle: guess.New(d.Backend, d.now),
+		Now:      d.now,
+	})
+	if err := d.Credentials.SetStatic(static); err != nil {
+		return err
+	}
+	people := make([]identity.Account, 0, len(static))
+	for _, a := range static {
+		people = append(people, a.Account)
+	}
+	d.Accounts.SetStatic(people)
+	d.Managed = &accounts.Manager{
+		Accounts: d.Accounts, Credentials: d.Credentials, Sessions: d.sessions, Grants: d.Grants, Consents: d.consents, Apps: d.Logout, Audit: d.Audit,
+	}
+	return nil
 }
 
 // Close closes what Open opened.

@@ -30,10 +30,13 @@ type Config struct {
 	APIs        []API       `yaml:"apis,omitempty"`
 	// TrustedIssuers are those whose assertions give tokens for people (RFC 7523). Without any the grant type jwt-bearer is off.
 	TrustedIssuers []TrustedIssuer `yaml:"trusted_issuers,omitempty"`
+	Accounts       []Account       `yaml:"accounts,omitempty"`
 	// GrantTypes are those that are on. A client needs to be registered for each that it uses, all the same.
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`
 	Sessions   Sessions `yaml:"sessions"`
+	// Passwords is about local accounts'.
+	Passwords Passwords `yaml:"passwords"`
 	// RequirePushedAuthorizationRequests takes authorization requests that were pushed alone, from every client (RFC 9126 section 5).
 	RequirePushedAuthorizationRequests bool `yaml:"require_pushed_authorization_requests,omitempty"`
 	// SessionManagement switches on check_session_iframe, session_state, and the cookie that they need.
@@ -114,6 +117,7 @@ const (
 	ConnectorFacebook = "facebook"
 	ConnectorGitHub   = "github"
 	ConnectorOIDC     = "oidc"
+	ConnectorFixed    = "fixed"
 )
 
 // Connector is one upstream provider. Keys that do not belong to the type are empty. One of the sandbox's
@@ -141,9 +145,58 @@ type Connector struct {
 	DialogURL    string `yaml:"dialog_url,omitempty"`    // facebook: https://www.facebook.com
 	GraphVersion string `yaml:"graph_version,omitempty"` // facebook: such as v26.0
 
+	// InsecureSignsEveryoneIn has to be true for a fixed connector: whoever gets to it is signed in as Profile, without a password and without a
+	// question. It is for test runs that nobody watches.
+	InsecureSignsEveryoneIn bool          `yaml:"insecure_signs_everyone_in,omitempty"`
+	Profile                 FixedIdentity `yaml:"profile,omitempty"` // fixed: who that is
+
 	// Sandbox says that the provider is the sandbox's, whatever credentials of a real one are given (google, facebook,
 	// github). It is true as well where a sandbox is configured and no client_id is given.
 	Sandbox bool `yaml:"sandbox,omitempty"`
+}
+
+// FixedIdentity is whom a fixed connector signs in.
+type FixedIdentity struct {
+	Subject           string   `yaml:"subject,omitempty"` // 1 to 255 printable ASCII characters
+	PreferredUsername string   `yaml:"preferred_username,omitempty"`
+	AMR               []string `yaml:"amr,omitempty"` // RFC 8176
+	Person            `yaml:",inline"`
+}
+
+// Person is what is known of somebody, in the words of OpenID Connect Core section 5.1.
+type Person struct {
+	Email         string `yaml:"email,omitempty"`
+	EmailVerified bool   `yaml:"email_verified,omitempty"`
+	Name          string `yaml:"name,omitempty"`
+	GivenName     string `yaml:"given_name,omitempty"`
+	FamilyName    string `yaml:"family_name,omitempty"`
+	MiddleName    string `yaml:"middle_name,omitempty"`
+	Nickname      string `yaml:"nickname,omitempty"`
+	Profile       string `yaml:"profile,omitempty"` // https
+	Picture       string `yaml:"picture,omitempty"` // https
+	Website       string `yaml:"website,omitempty"` // https
+	Gender        string `yaml:"gender,omitempty"`
+	Birthdate     string `yaml:"birthdate,omitempty"` // YYYY-MM-DD
+	Zoneinfo      string `yaml:"zoneinfo,omitempty"`
+	Locale        string `yaml:"locale,omitempty"`
+}
+
+// Account is a local account of the configuration's. It cannot be changed elsewhere.
+type Account struct {
+	Username         string `yaml:"username"`
+	Password         Secret `yaml:"password,omitempty"`
+	PasswordFile     string `yaml:"password_file,omitempty" secret:"password"` // instead of Password
+	PasswordHash     Secret `yaml:"password_hash,omitempty"`                   // instead of either: argon2id, PHC string format
+	PasswordHashFile string `yaml:"password_hash_file,omitempty" secret:"password_hash"`
+	// ID is what apps know the account by (sub); empty: it follows from the username.
+	ID     string `yaml:"id,omitempty"`
+	Person `yaml:",inline"`
+}
+
+// Passwords is about local accounts' passwords.
+type Passwords struct {
+	MinLength  int `yaml:"min_length"` // of new ones, in characters
+	Concurrent int `yaml:"concurrent"` // how many may be checked at once; 0: as many as there are cores
 }
 
 // Client is an app that is registered by the configuration. It cannot be changed elsewhere.

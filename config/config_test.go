@@ -296,7 +296,7 @@ func TestEveryFieldHasAKeyThatCanBeRead(t *testing.T) {
 	walk = func(section reflect.Type) {
 		names := keyNames(section)
 		for _, k := range keysOf(section) {
-			f := section.Field(k.index)
+			f := section.FieldByIndex(k.index)
 			if !f.IsExported() || !keyForm.MatchString(k.name) {
 				t.Errorf("%s.%s has the key %q", section.Name(), f.Name, k.name)
 			}
@@ -310,7 +310,7 @@ func TestEveryFieldHasAKeyThatCanBeRead(t *testing.T) {
 					t.Errorf("%s.%s is a list of %s", section.Name(), f.Name, k.of.Elem())
 				}
 			default:
-				if k.of != secretType && k.of != durationType && k.of.Kind() != reflect.Bool && k.of.Kind() != reflect.String {
+				if k.of != secretType && k.of != durationType && k.of.Kind() != reflect.Bool && k.of.Kind() != reflect.Int && k.of.Kind() != reflect.String {
 					t.Errorf("%s.%s is a %s", section.Name(), f.Name, k.of)
 				}
 			}

@@ -235,7 +235,7 @@ func (r *reader) section(n *yaml.Node, v reflect.Value, path string) {
 				where = r.at(node)
 			}
 			r.origins[at] = where
-			r.value(node, v.Field(k.index), at)
+			r.value(node, v.FieldByIndex(k.index), at)
 		})
 		if r.values > maxValues {
 			return

@@ -23,6 +23,7 @@ func base() *Config {
 		Linking: LinkAsk,
 		// All but the password grant, which RFC 9700 section 2.4 says must not be used: it is for what cannot be changed otherwise.
 		GrantTypes: slices.DeleteFunc(slices.Clone(grantTypes), func(g string) bool { return g == "password" }),
+		Passwords:  Passwords{MinLength: 8}, // NIST SP 800-63B section 5.1.1.2
 		Tokens: Tokens{
 			// An API that verifies a JWT by itself does not hear of a revocation until the token ends, so this is how
 			// long a stolen or revoked one works. A refresh costs less than a millisecond: there is no need for longer.

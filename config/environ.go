@@ -86,7 +86,7 @@ func (r *reader) variable(name, value string, c *Config) {
 		return
 	}
 	t := targets[0]
-	field := t.section.Field(t.key.index)
+	field := t.section.FieldByIndex(t.key.index)
 	switch kindOf(t.key.of) {
 	case kindSection:
 		r.report(o, t.path, "is not a single setting; its keys are "+strings.Join(keyNames(t.key.of), ", "))
@@ -142,7 +142,7 @@ func (r *reader) replace(t target, o origin) {
 		if k.secret == t.key.name || t.key.secret == k.name && k.of == secretType {
 			at := join(parent(t.path), k.name)
 			if r.origins[at].source == r.file {
-				t.section.Field(k.index).SetZero()
+				t.section.FieldByIndex(k.index).SetZero()
 				delete(r.origins, at)
 			}
 		}
@@ -162,7 +162,7 @@ func targetsOf(section reflect.Value, path, rest string) []target {
 		if !ok {
 			continue
 		}
-		switch field := section.Field(k.index); kindOf(k.of) {
+		switch field := section.FieldByIndex(k.index); kindOf(k.of) {
 		case kindSection:
 			found = append(found, targetsOf(field, at, inner)...)
 		case kindList:
@@ -196,11 +196,11 @@ func itemTargets(list reflect.Value, path, rest string) []target {
 // itemLabels are what an item is called in variables: its name, and its index.
 func itemLabels(element reflect.Value, i int) []string {
 	labels := []string{strconv.Itoa(i)}
-	for _, name := range []string{"name", "client_id"} {
+	for _, name := range []string{"name", "client_id", "username"} {
 		for _, k := range keysOf(element.Type()) {
 			// A client's name is for people; its client_id is what tells it apart. A connector has both, the other way round.
 			if k.name == name && (name == "name") == (element.Type() == reflect.TypeFor[Connector]()) {
-				if label := envKey(element.Field(k.index).String()); label != "" {
+				if label := envKey(element.FieldByIndex(k.index).String()); label != "" {
 					labels = append(labels, label)
 				}
 			}
@@ -228,7 +228,7 @@ func envNames(section reflect.Value, prefix string) []string {
 	var names []string
 	for _, k := range keysOf(section.Type()) {
 		name := prefix + envKey(k.name)
-		switch field := section.Field(k.index); kindOf(k.of) {
+		switch field := section.FieldByIndex(k.index); kindOf(k.of) {
 		case kindSection:
 			names = append(names, envNames(field, name+"_")...)
 		case kindList:

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func at(t *testing.T, section reflect.Value, path string) reflect.Value {
 		if k.name != name {
 			continue
 		}
-		v := section.Field(k.index)
+		v := section.FieldByIndex(k.index)
 		if inList {
 			v = v.Index(0)
 		}
@@ -39,13 +40,15 @@ func TestEveryKeyHasAVariable(t *testing.T) {
 		name = strings.ReplaceAll(name, "__", "_")
 		for _, items := range []int{0, 2} { // made by the variable, or by the file
 			c := base()
-			c.Connectors, c.Clients, c.Keyring = make([]Connector, items), make([]Client, items), make([]KeyringEntry, items)
+			c.Connectors, c.Clients, c.Accounts, c.Keyring = make([]Connector, items), make([]Client, items), make([]Account, items), make([]KeyringEntry, items)
 			text, want := "a text", "a text"
 			switch probe := typeAt(path); {
 			case probe == durationType:
 				text, want = "7m", "7m"
 			case probe.Kind() == reflect.Bool:
 				text, want = "true", "true"
+			case probe.Kind() == reflect.Int:
+				text, want = "7", "7"
 			case kindOf(probe) == kindWords:
 				text, want = "a, b,,c ", "[a b c]"
 			}
@@ -72,6 +75,9 @@ func sprint(v reflect.Value) string {
 	}
 	if v.Kind() == reflect.Slice {
 		return "[" + strings.Join(v.Interface().([]string), " ") + "]"
+	}
+	if v.Kind() == reflect.Int {
+		return strconv.FormatInt(v.Int(), 10)
 	}
 	if v.Kind() == reflect.Bool {
 		return map[bool]string{true: "true", false: "false"}[v.Bool()]
@@ -178,14 +184,14 @@ func TestWhatIsWrongInTheEnvironmentIsSaidWithItsVariable(t *testing.T) {
 		"a rule in a list":     {"PORTICO_TRUSTED_PROXIES=10.0.0.1,proxy", []string{`PORTICO_TRUSTED_PROXIES: trusted_proxies[1]: "proxy" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8`}},
 		"a rule of an item":    {"PORTICO_CONNECTORS_GOOGLE_TIMEOUT=5m", []string{"PORTICO_CONNECTORS_GOOGLE_TIMEOUT: connectors[0].timeout: 5m is neither 0 nor between 100ms and 1m: 0 is upstream.timeout, and a person waits for it"}},
 		"an item that is not whole": {"PORTICO_CONNECTORS_1_NAME=x", []string{
-			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, github, google, oidc",
+			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, fixed, github, google, oidc",
 		}},
 		"two of a secret": {"PORTICO_CONNECTORS_0_CLIENT_SECRET=x PORTICO_CONNECTORS_0_CLIENT_SECRET_FILE=y", []string{
 			"PORTICO_CONNECTORS_0_CLIENT_SECRET_FILE: connectors[0].client_secret_file: is given beside client_secret; one of them is enough",
 		}},
 		"names that begin alike": {"PORTICO_CONNECTORS_1_NAME=google PORTICO_CONNECTORS_GOOGLE_TYPE=google", []string{
 			"PORTICO_CONNECTORS_1_NAME: connectors[1].name: \"google\" is the name of connectors[0] too",
-			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, github, google, oidc",
+			"PORTICO_CONNECTORS_1_NAME: connectors[1].type: is missing; want one of facebook, fixed, github, google, oidc",
 			"PORTICO_CONNECTORS_GOOGLE_TYPE: may mean connectors[0].type or connectors[1].type; address the item by its index",
 		}},
 	}

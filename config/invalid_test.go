@@ -240,8 +240,8 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 			`portico.yaml:9: connectors[3].name: "google" is the name of connectors[0] too`,
 		}},
 		"types": {text: "  - {name: a, type: gihub}\n  - {name: b}\n", want: []string{
-			`portico.yaml:7: connectors[1].type: "gihub" is not one of facebook, github, google, oidc; did you mean github?`,
-			"portico.yaml:8: connectors[2].type: is missing; want one of facebook, github, google, oidc",
+			`portico.yaml:7: connectors[1].type: "gihub" is not one of facebook, fixed, github, google, oidc; did you mean github?`,
+			"portico.yaml:8: connectors[2].type: is missing; want one of facebook, fixed, github, google, oidc",
 		}},
 		"credentials": {text: `  - {name: a, type: github}
   - {name: b, type: github, client_secret: s}

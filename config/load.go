@@ -72,7 +72,7 @@ const maxSecretFileBytes = maxTextBytes + 2
 func (r *reader) secrets(section reflect.Value, path string) {
 	keys := keysOf(section.Type())
 	for _, k := range keys {
-		field, at := section.Field(k.index), join(path, k.name)
+		field, at := section.FieldByIndex(k.index), join(path, k.name)
 		switch kindOf(k.of) {
 		case kindSection:
 			r.secrets(field, at)
@@ -88,7 +88,7 @@ func (r *reader) secrets(section reflect.Value, path string) {
 			if s.name != k.secret {
 				continue
 			}
-			secret := section.Field(s.index)
+			secret := section.FieldByIndex(s.index)
 			if !secret.IsZero() {
 				r.report(r.origin(at), at, "is given beside "+k.secret+"; one of them is enough")
 				continue

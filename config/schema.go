@@ -43,17 +43,25 @@ func kindOf(t reflect.Type) kind {
 // key is one key of a section.
 type key struct {
 	name   string
-	index  int    // of the field
+	index  []int  // of the field
 	secret string // the key whose value is in the file that this one names; empty for any other
 	of     reflect.Type
 }
 
+// keysOf are a section's keys; those of a struct in it that is tagged inline are its own.
 func keysOf(section reflect.Type) []key {
 	keys := make([]key, 0, section.NumField())
 	for i := range section.NumField() {
 		f := section.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		keys = append(keys, key{name: name, index: i, secret: f.Tag.Get("secret"), of: f.Type})
+		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if options == "inline" {
+			for _, k := range keysOf(f.Type) {
+				k.index = append([]int{i}, k.index...)
+				keys = append(keys, k)
+			}
+			continue
+		}
+		keys = append(keys, key{name: name, index: []int{i}, secret: f.Tag.Get("secret"), of: f.Type})
 	}
 	return keys
 }
@@ -141,6 +149,12 @@ func set(v reflect.Value, w word) string {
 		default:
 			return quote(w.text) + " is not true or false"
 		}
+	case v.Kind() == reflect.Int:
+		n, err := strconv.Atoi(w.text)
+		if err != nil {
+			return quote(w.text) + " is not a whole number"
+		}
+		v.SetInt(int64(n))
 	default: // a string: numbers and dates too, letter for letter, because a Facebook app's id is a number
 		switch {
 		case w.tag == "!!bool":

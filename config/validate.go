@@ -54,7 +54,7 @@ var (
 	tokenFormats = []string{"opaque", "jwt"}
 	// keyedTypes are the types of connectors whose keys are known here, so that a key that does not belong is named with its line. The
 	// types there are, are the registry's: a new one works without a word here, and checks its keys itself.
-	keyedTypes = []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub, ConnectorOIDC}
+	keyedTypes = []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub, ConnectorOIDC, ConnectorFixed}
 )
 
 // Validate says everything that is wrong with the configuration, as [Problems] without files and lines, or nil. It does no
@@ -84,6 +84,13 @@ func (c *Config) validate() Problems {
 		v.check(item("grant_types", i), oneOf(grant, grantTypes...))
 	}
 	v.apis(c)
+	v.accounts(c.Accounts)
+	if p := c.Passwords; p.MinLength < 8 || p.MinLength > 64 {
+		v.add("passwords.min_length", fmt.Sprintf("%d is not between 8 and 64: NIST SP 800-63B section 5.1.1.2 has 8 for the least, and says that 64 must be allowed", p.MinLength))
+	}
+	if p := c.Passwords; p.Concurrent < 0 || p.Concurrent > 64 {
+		v.add("passwords.concurrent", fmt.Sprintf("%d is not between 0 and 64; 0 is as many as there are cores", p.Concurrent))
+	}
 	v.tokens(&c.Tokens)
 	v.bounds("sessions.lifetime", c.Sessions.Lifetime, 5*time.Minute, 400*day, "browsers keep no cookie longer than 400 days")
 	v.boundsOrZero("sessions.idle_lifetime", c.Sessions.IdleLifetime, time.Minute, c.Sessions.Lifetime.Std(), "0 is no limit, and more than sessions.lifetime has no effect")

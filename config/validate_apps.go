@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ var connectorKeys = []struct {
 	{"graph_url", []string{ConnectorFacebook}, func(c *Connector) bool { return c.GraphURL != "" }},
 	{"dialog_url", []string{ConnectorFacebook}, func(c *Connector) bool { return c.DialogURL != "" }},
 	{"graph_version", []string{ConnectorFacebook}, func(c *Connector) bool { return c.GraphVersion != "" }},
+	{"insecure_signs_everyone_in", []string{ConnectorFixed}, func(c *Connector) bool { return c.InsecureSignsEveryoneIn }},
+	{"profile", []string{ConnectorFixed}, func(c *Connector) bool { return !reflect.ValueOf(c.Profile).IsZero() }},
 	{"sandbox", []string{ConnectorGoogle, ConnectorFacebook, ConnectorGitHub}, func(c *Connector) bool { return c.Sandbox }},
 }
 
@@ -65,6 +68,10 @@ func (v *validator) connector(path string, c *Connector, sandbox bool) {
 			v.add(path+"."+k.key, "does not apply to type "+c.Type+", only to "+strings.Join(k.types, " and "))
 		}
 	}
+	if c.Type == ConnectorFixed {
+		v.fixed(path, c)
+		return
+	}
 	v.credentials(path, c, sandbox)
 
 	v.url(path+".issuer", c.Issuer, secureURL)
@@ -89,6 +96,29 @@ func (v *validator) connector(path string, c *Connector, sandbox bool) {
 	}
 	if c.Type == ConnectorGitHub && c.TrustEmail && (c.BaseURL == "" || c.BaseURL == "https://github.com") {
 		v.add(path+".trust_email", "does not apply to github.com, which says itself which emails it has verified")
+	}
+}
+
+// fixed checks a connector that asks nobody; the connector itself checks the profile.
+func (v *validator) fixed(path string, c *Connector) {
+	if !c.InsecureSignsEveryoneIn {
+		v.add(path+".insecure_signs_everyone_in", "has to be true: with this connector whoever comes is signed in as its profile, without a password. It is for test runs")
+	}
+	if c.Profile.Subject == "" || len(c.Profile.Subject) > maxSubject {
+		v.add(path+".profile.subject", fmt.Sprintf("1 to %d characters are needed: what the person is known by", maxSubject))
+	}
+	for _, k := range []struct {
+		key string
+		set bool
+	}{
+		{"client_id", c.ClientID != ""},
+		{"client_secret", !c.ClientSecret.IsZero() || c.ClientSecretFile != ""},
+		{"scopes", len(c.Scopes) > 0},
+		{"timeout", c.Timeout != 0},
+	} {
+		if k.set {
+			v.add(path+"."+k.key, "does not apply to type fixed, which has no provider")
+		}
 	}
 }
 

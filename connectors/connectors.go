@@ -31,7 +31,7 @@ type Connector interface {
 // Info describes a connector.
 type Info struct {
 	Name        string // unique in the configuration, part of the callback URL: [a-z0-9-]{1,32}
-	Type        string // google, facebook, github, oidc
+	Type        string // google, facebook, github, oidc, fixed
 	DisplayName string // what the button says after "Continue with"
 }
 
@@ -70,6 +70,11 @@ type Profile struct {
 	Picture                     string // an https URL
 	Locale                      string
 	HostedDomain                string // Google Workspace domain, verified
+
+	// What few providers say (OpenID Connect Core section 5.1).
+	MiddleName, Nickname        string
+	Page, Website               string // https URLs: a page about the person (the claim profile), and theirs
+	Gender, Birthdate, Zoneinfo string
 
 	AuthTime time.Time // when the provider says the person proved themselves; zero if it does not say
 	AMR      []string  // RFC 8176, if the provider says

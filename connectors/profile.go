@@ -31,14 +31,18 @@ func (p *Profile) tidy() error {
 	if len(p.Subject) > maxSubject || strings.ContainsFunc(p.Subject, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return errors.New("the user id is not one: at most 255 printable ASCII characters")
 	}
-	for _, s := range []*string{&p.Name, &p.GivenName, &p.FamilyName, &p.Username, &p.Locale} {
+	for _, s := range []*string{
+		&p.Name, &p.GivenName, &p.FamilyName, &p.Username, &p.Locale, &p.MiddleName, &p.Nickname, &p.Gender, &p.Birthdate, &p.Zoneinfo,
+	} {
 		*s = plainText(*s)
 	}
 	if !plausibleEmail(p.Email) {
 		p.Email, p.EmailVerified = "", false
 	}
-	if !secureURL(p.Picture) {
-		p.Picture = ""
+	for _, s := range []*string{&p.Picture, &p.Page, &p.Website} {
+		if !secureURL(*s) {
+			*s = ""
+		}
 	}
 	if len(p.AMR) > maxAMR {
 		p.AMR = p.AMR[:maxAMR]

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ var providers = map[string]func(base) (Connector, error){
 	"facebook": newFacebook,
 	"github":   newGitHub,
 	"oidc":     newOIDC,
+	typeFixed:  newFixed,
 }
 
 // Types are the names that [Settings].Type may have, sorted.
@@ -64,6 +66,11 @@ type Settings struct {
 	GraphURL string `yaml:"graph_url"`
 	// GraphVersion is the version of dialog and Graph API, such as v26.0 (facebook).
 	GraphVersion string `yaml:"graph_version"`
+
+	// InsecureSignsEveryoneIn has to be true for a connector that asks nobody who they are (fixed).
+	InsecureSignsEveryoneIn bool `yaml:"insecure_signs_everyone_in"`
+	// Profile is who everybody is (fixed). Its Issuer and AuthTime are not set.
+	Profile Profile `yaml:"-"`
 }
 
 // Options are what a connector needs of the process. The zero value is useful.
@@ -128,10 +135,10 @@ func (s Settings) common() (problems []error) {
 	if !nameForm.MatchString(s.Name) {
 		problems = append(problems, errors.New("name: must be 1 to 32 of a-z, 0-9 and -"))
 	}
-	if s.ClientID == "" {
+	if s.ClientID == "" && s.Type != typeFixed {
 		problems = append(problems, errors.New("client_id: is missing"))
 	}
-	if s.ClientSecret == "" && s.AuthStyle != "none" {
+	if s.ClientSecret == "" && s.AuthStyle != "none" && s.Type != typeFixed {
 		problems = append(problems, errors.New("client_secret: is missing"))
 	}
 	if s.Timeout < 0 || s.Timeout > MaxTimeout {
@@ -161,6 +168,8 @@ func (s Settings) only(allowed ...string) (problems []error) {
 		{"dialog_url", s.DialogURL != ""},
 		{"graph_url", s.GraphURL != ""},
 		{"graph_version", s.GraphVersion != ""},
+		{"insecure_signs_everyone_in", s.InsecureSignsEveryoneIn},
+		{"profile", !reflect.ValueOf(s.Profile).IsZero()},
 	}
 	for _, k := range set {
 		if k.set && !slices.Contains(allowed, k.key) {

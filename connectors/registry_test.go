@@ -11,7 +11,7 @@ import (
 )
 
 func TestTypes(t *testing.T) {
-	if diff := cmp.Diff([]string{"facebook", "github", "google", "oidc"}, Types()); diff != "" {
+	if diff := cmp.Diff([]string{"facebook", "fixed", "github", "google", "oidc"}, Types()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -22,6 +22,12 @@ type Kind string
 const (
 	AccountCreated Kind = "account.created"
 	IdentityLinked Kind = "identity.linked"
+
+	AccountDisabled Kind = "account.disabled"
+	AccountEnabled  Kind = "account.enabled"
+	AccountRemoved  Kind = "account.removed"
+	PasswordSet     Kind = "account.password_set"
+
 	SigninRefused  Kind = "signin.refused"
 	GrantRevoked   Kind = "grant.revoked"
 	DeviceApproved Kind = "device.approved"

@@ -76,3 +76,18 @@ func (s *Consents) Remember(ctx context.Context, accountID, clientID string, sco
 	})
 	return err
 }
+
+// Forget takes back everything that an account has said yes to.
+func (s *Consents) Forget(ctx context.Context, accountID string) error {
+	for {
+		page, err := s.docs.List(ctx, store.Query{Owner: accountID})
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, doc := range page {
+			if err := s.docs.Delete(ctx, doc.ID, 0); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+	}
+}

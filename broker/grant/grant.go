@@ -68,6 +68,9 @@ const (
 	ReasonClientRevoked  = "client_revoked"  // RFC 7009
 	ReasonSignedOut      = "signed_out"      // the browser session that it hung on has ended
 	ReasonAccountRemoved = "account_removed" // nobody is left whom it could speak for
+
+	ReasonAccountDisabled = "account_disabled" // and what is revoked stays so when the account is enabled again
+	ReasonPasswordChanged = "password_changed" // it came of the password before
 )
 
 // Live says whether the grant has not been revoked.
@@ -329,6 +332,32 @@ func pruned(tokens []RevokedToken, now time.Time) []RevokedToken {
 // ByAccount lists a page of an account's grants, revoked ones included.
 func (s *Grants) ByAccount(ctx context.Context, accountID, after string) ([]*Doc, error) {
 	return s.docs.List(ctx, store.Query{Owner: accountID, After: after})
+}
+
+// RevokeOf ends those live grants of an account that match, and says how many.
+func (s *Grants) RevokeOf(ctx context.Context, accountID, reason string, match func(*Grant) bool) (ended int, err error) {
+	for after := ""; ; {
+		page, err := s.ByAccount(ctx, accountID, after)
+		if err != nil {
+			return ended, err
+		}
+		for _, doc := range page {
+			if !doc.Value.Live() || !match(&doc.Value) {
+				continue
+			}
+			this, err := s.Revoke(ctx, doc.ID, reason)
+			if err != nil {
+				return ended, err
+			}
+			if this {
+				ended++
+			}
+		}
+		if len(page) < store.MaxPage {
+			return ended, nil
+		}
+		after = page[len(page)-1].ID
+	}
 }
 
 // OfSession lists the grants that came of one of an account's browser sessions, revoked ones included: who has signed in

@@ -33,6 +33,8 @@ var (
 	ErrDisabled = errors.New("the account is disabled")
 	// ErrTaken says that the identity belongs to another account by now.
 	ErrTaken = errors.New("the identity belongs to another account")
+	// ErrStatic says that the account is in the configuration, where alone it can be changed.
+	ErrStatic = errors.New("the account is in the configuration file; change it there")
 	// ErrInvalidProfile says that a profile names no identity that could be kept.
 	ErrInvalidProfile = errors.New("the profile is out of bounds")
 )
@@ -44,8 +46,13 @@ type Account struct {
 	Disabled  bool      `json:"disabled,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
-	// Source is the id of the identity that the person's data come from.
+	// Source is the id of the identity that the person's data come from; "" for a local account, whose data an operator gave.
 	Source string `json:"source"`
+	// RemovedAt is when the account was removed. Its document stays, with nobody's data in it, so that its id is never used again: not by a sign-in
+	// that raced with the removal, and not by an operator's hand.
+	RemovedAt time.Time `json:"removed_at,omitzero"`
+	// Static says that the account is in the configuration, where alone it can be changed.
+	Static bool `json:"-"`
 }
 
 // Person is what is known of somebody.
@@ -59,6 +66,14 @@ type Person struct {
 	Username      string `json:"username,omitempty"`
 	Picture       string `json:"picture,omitempty"`
 	Locale        string `json:"locale,omitempty"`
+	// What few providers say, in the words of OpenID Connect Core section 5.1.
+	MiddleName string `json:"middle_name,omitempty"`
+	Nickname   string `json:"nickname,omitempty"`
+	Profile    string `json:"profile,omitempty"` // a page about the person
+	Website    string `json:"website,omitempty"`
+	Gender     string `json:"gender,omitempty"`
+	Birthdate  string `json:"birthdate,omitempty"` // YYYY-MM-DD, 0000-MM-DD or YYYY
+	Zoneinfo   string `json:"zoneinfo,omitempty"`  // such as Europe/Paris
 }
 
 // Identity is one upstream login, which belongs to exactly one account.
@@ -115,6 +130,7 @@ type Accounts struct {
 	accounts   store.Collection[Account]
 	identities store.Collection[Identity]
 	emails     store.Collection[holders]
+	static     map[string]*Account
 	o          Options
 }
 
@@ -156,6 +172,8 @@ func checked(connector string, p *connectors.Profile) (*Identity, error) {
 	person := Person{
 		Name: text(p.Name, maxText), GivenName: text(p.GivenName, maxText), FamilyName: text(p.FamilyName, maxText),
 		Username: text(p.Username, maxText), Locale: text(p.Locale, maxText), Picture: picture(p.Picture),
+		MiddleName: text(p.MiddleName, maxText), Nickname: text(p.Nickname, maxText), Profile: picture(p.Page), Website: picture(p.Website),
+		Gender: text(p.Gender, maxText), Birthdate: text(p.Birthdate, maxText), Zoneinfo: text(p.Zoneinfo, maxText),
 	}
 	if normalEmail(p.Email) != "" {
 		person.Email, person.EmailVerified = strings.TrimSpace(p.Email), p.EmailVerified
@@ -198,7 +216,7 @@ func (a *Accounts) Resolve(ctx context.Context, connector string, p *connectors.
 		return nil, err
 	}
 	if known != nil {
-		return a.signIn(ctx, known, id)
+		return a.signInOr(ctx, known, id, func() (*Resolution, error) { return a.Resolve(ctx, connector, p) })
 	}
 	candidates, err := a.candidates(ctx, id)
 	if err != nil {
@@ -216,7 +234,7 @@ func (a *Accounts) Resolve(ctx context.Context, connector string, p *connectors.
 			return nil, err
 		}
 		if known != nil {
-			return a.signIn(ctx, known, id)
+			return a.signInOr(ctx, known, id, func() (*Resolution, error) { return a.Resolve(ctx, connector, p) })
 		}
 	}
 	switch outcome {
@@ -289,7 +307,7 @@ func (a *Accounts) AccountOf(ctx context.Context, connector string, p *connector
 	if known == nil {
 		return "", ErrNotFound
 	}
-	resolution, err := a.signIn(ctx, known, id)
+	resolution, err := a.signInOr(ctx, known, id, func() (*Resolution, error) { return nil, ErrNotFound })
 	if err != nil {
 		return "", err
 	}
@@ -309,14 +327,20 @@ func (a *Accounts) Find(ctx context.Context, connector, issuer, subject string) 
 	return a.Get(ctx, known.Value.AccountID)
 }
 
-// Get reads an account. ErrNotFound if there is none.
+// Get reads an account. ErrNotFound if there is none, or none any more. It may be shared: it must not be changed.
 func (a *Accounts) Get(ctx context.Context, id string) (*Account, error) {
+	if account := a.static[id]; account != nil {
+		return account, nil
+	}
 	doc, err := a.accounts.Get(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !doc.Value.RemovedAt.IsZero() {
+		return nil, ErrNotFound
 	}
 	doc.Value.ID = doc.ID
 	return &doc.Value, nil
@@ -338,25 +362,25 @@ func (a *Accounts) Identities(ctx context.Context, accountID string) ([]*store.D
 	}
 }
 
-// Disable keeps an account from signing in and its tokens from working, or lets it again.
-func (a *Accounts) Disable(ctx context.Context, id string, disabled bool) error {
-	_, err := a.accounts.Change(ctx, id, func(doc *store.Doc[Account]) error {
-		doc.Value.Disabled = disabled
-		doc.Value.UpdatedAt = a.o.Now()
-		return nil
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNotFound
-	}
-	return err
-}
-
 func (a *Accounts) known(ctx context.Context, id *Identity) (*store.Doc[Identity], error) {
 	doc, err := a.identities.Get(ctx, identityID(id.Connector, id.Issuer, id.Subject))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return doc, err
+}
+
+// signInOr is signIn, or otherwise for an identity whose account has been removed: it is let go of, since whoever it belongs to is new here.
+func (a *Accounts) signInOr(ctx context.Context, known *store.Doc[Identity], fresh *Identity, otherwise func() (*Resolution, error)) (*Resolution, error) {
+	resolution, err := a.signIn(ctx, known, fresh)
+	if !errors.Is(err, ErrNotFound) {
+		return resolution, err
+	}
+	err = a.identities.Delete(ctx, known.ID, known.Rev)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+		return nil, err
+	}
+	return otherwise()
 }
 
 // signIn signs in to the account of a known identity, and writes back what the provider says differently now.
@@ -411,7 +435,7 @@ func (a *Accounts) create(ctx context.Context, id *Identity) (*Resolution, error
 		return nil, err
 	}
 	if !claimed {
-		return a.signIn(ctx, stored, id)
+		return a.signInOr(ctx, stored, id, func() (*Resolution, error) { return a.create(ctx, id) })
 	}
 	account, err := a.ensureAccount(ctx, stored)
 	if err != nil {
@@ -440,7 +464,8 @@ func (a *Accounts) claim(ctx context.Context, id *Identity, accountID string) (s
 	return stored, false, err
 }
 
-// ensureAccount reads the account of a stored identity, and makes it if a crash, or a race that is still on, has left it missing.
+// ensureAccount reads the account of a stored identity, and makes it if a crash, or a race that is still on, has left it missing. ErrNotFound if it
+// was removed.
 func (a *Accounts) ensureAccount(ctx context.Context, id *store.Doc[Identity]) (*Account, error) {
 	account, err := a.Get(ctx, id.Value.AccountID)
 	if !errors.Is(err, ErrNotFound) {
@@ -543,7 +568,12 @@ func (a *Accounts) release(ctx context.Context, email, accountID string) error {
 			return nil
 		}
 	}
-	_, err = a.emails.Change(ctx, emailID(normal), func(doc *store.Doc[holders]) error {
+	return a.letGo(ctx, email, accountID)
+}
+
+// letGo takes an email from the account. Nothing is kept of one that nobody holds.
+func (a *Accounts) letGo(ctx context.Context, email, accountID string) error {
+	doc, err := a.emails.Change(ctx, emailID(normalEmail(email)), func(doc *store.Doc[holders]) error {
 		i := slices.Index(doc.Value.Accounts, accountID)
 		if i < 0 {
 			return errEnough
@@ -551,6 +581,11 @@ func (a *Accounts) release(ctx context.Context, email, accountID string) error {
 		doc.Value.Accounts = slices.Delete(doc.Value.Accounts, i, i+1)
 		return nil
 	})
+	if err == nil && len(doc.Value.Accounts) == 0 {
+		if err = a.emails.Delete(ctx, doc.ID, doc.Rev); errors.Is(err, store.ErrConflict) {
+			return nil // somebody holds it again
+		}
+	}
 	if errors.Is(err, errEnough) || errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

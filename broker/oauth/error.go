@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Error is a refusal with its three faces: Code and Description for the client, as its RFC names them; the
@@ -16,7 +18,9 @@ type Error struct {
 	Code        string
 	Description string
 	Status      int
-	Cause       error
+	// RetryAfter is when the same request may be sent again; 0 if that is not for the server to say.
+	RetryAfter time.Duration
+	Cause      error
 }
 
 func (e *Error) Error() string {
@@ -49,6 +53,7 @@ const (
 	codeInvalidScope        = "invalid_scope"             // RFC 6749 sections 4.1.2.1, 5.2
 	codeUnsupportedResponse = "unsupported_response_type" // RFC 6749 section 4.1.2.1
 	codeServerError         = "server_error"              // RFC 6749 section 4.1.2.1
+	codeUnavailable         = "temporarily_unavailable"   // RFC 6749 section 4.1.2.1
 	codeRequestUnsupported  = "request_not_supported"     // OpenID Connect Core section 3.1.2.6
 	codeRequestURIUnsup     = "request_uri_not_supported" // OpenID Connect Core section 3.1.2.6
 	codeRegistrationUnsup   = "registration_not_supported"
@@ -77,6 +82,23 @@ func internal(err error) *Error {
 		Status:      http.StatusInternalServerError,
 		Cause:       err,
 	}
+}
+
+// tryAgain refuses what may be sent again after wait, and says so as RFC 6585 section 4 has it. There is no code for it at the token endpoint; the
+// authorization endpoint's says what is meant.
+func tryAgain(status int, wait time.Duration, why string) *Error {
+	seconds := retrySeconds(wait)
+	return &Error{
+		Code:        codeUnavailable,
+		Description: fmt.Sprintf("%s; try again in %d seconds", why, seconds),
+		Status:      status,
+		RetryAfter:  wait,
+	}
+}
+
+// retrySeconds rounds up, so that who comes back then is not too early.
+func retrySeconds(wait time.Duration) int64 {
+	return max(1, int64((wait+time.Second-1)/time.Second))
 }
 
 // asError is err as an *Error, or an internal one.
@@ -125,6 +147,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	s.logRefusal(r.Context(), e)
 	if e.Code == codeInvalidClient && e.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="portico", charset="UTF-8"`)
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
 	}
 	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
 }

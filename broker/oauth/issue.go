@@ -155,6 +155,13 @@ func claims(a *identity.Account, scopes []string) map[string]any {
 		set("preferred_username", a.Username)
 		set("picture", a.Picture)
 		set("locale", a.Locale)
+		set("middle_name", a.MiddleName)
+		set("nickname", a.Nickname)
+		set("profile", a.Profile)
+		set("website", a.Website)
+		set("gender", a.Gender)
+		set("birthdate", a.Birthdate)
+		set("zoneinfo", a.Zoneinfo)
 		out["updated_at"] = a.UpdatedAt.Unix()
 	}
 	if slices.Contains(scopes, ScopeEmail) && a.Email != "" {

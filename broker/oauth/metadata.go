@@ -122,6 +122,7 @@ func (s *Server) metadata() metadata {
 var supportedClaims = []string{
 	"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "acr", "amr", "sid",
 	"name", "given_name", "family_name", "preferred_username", "picture", "locale", "updated_at",
+	"middle_name", "nickname", "profile", "website", "gender", "birthdate", "zoneinfo",
 	"email", "email_verified",
 }
 

@@ -110,6 +110,9 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 
+	// Passwords are those of local accounts.
+	Passwords Passwords
+
 	// Sessions switches OpenID Connect Session Management on; nil: off.
 	Sessions *SessionManagement
 
@@ -167,6 +170,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 
+	passwords Passwords
 	sessions  *SessionManagement
 	browser   func(w http.ResponseWriter, r *http.Request) string
 	proceed   func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client)
@@ -188,6 +192,7 @@ func New(o Options) *Server {
 		requirePAR:  o.RequirePAR,
 		clients:     o.Clients,
 		accounts:    o.Accounts,
+		passwords:   o.Passwords,
 		flows:       o.Flows,
 		devices:     o.Devices,
 		grants:      o.Grants,

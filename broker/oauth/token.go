@@ -38,6 +38,7 @@ func (s *Server) grantTypes(on []string) map[string]grantType {
 		registry.GrantRefreshToken:      s.refreshToken,
 		registry.GrantClientCredentials: s.clientCredentials,
 		registry.GrantDeviceCode:        s.deviceCode,
+		registry.GrantPassword:          s.password,
 		registry.GrantTokenExchange:     s.tokenExchange,
 	}
 	if len(s.trusted) > 0 {
