@@ -211,6 +211,48 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 		}},
 
 		// The sandbox.
+		"mutual TLS that is off": {text: "mtls: {ca_file: a.pem, url: 'https://b.example', header: X, listen: ':1'}\n", want: []string{
+			"portico.yaml:7: mtls.header: has no effect with mtls.mode off",
+			"portico.yaml:7: mtls.listen: has no effect with mtls.mode off",
+			"portico.yaml:7: mtls.ca_file: has no effect with mtls.mode off",
+			"portico.yaml:7: mtls.url: has no effect with mtls.mode off",
+		}},
+		"mutual TLS without TLS": {text: "mtls:\n  mode: tls\n  header: X\n  listen: ':8443'\n", want: []string{
+			"portico.yaml: tls.cert_file: is missing: with mtls.mode tls the broker itself serves https; behind a proxy that does, the mode is proxy",
+			"portico.yaml:7: mtls.url: is missing: apps find mtls.listen by it, in the metadata; such as https://mtls.example.com",
+			"portico.yaml:9: mtls.header: has no effect with mtls.mode tls",
+		}},
+		"mutual TLS by a proxy that nobody named": {text: "mtls:\n  mode: proxy\n  header: Cookie\n  url: http://127.0.0.1:1\n  listen: ':1'\n", want: []string{
+			"portico.yaml: trusted_proxies: is missing: with mtls.mode proxy, it says whose mtls.header is believed",
+			`portico.yaml:9: mtls.header: "Cookie" is not the name of a header of its own, such as Client-Cert`,
+			`portico.yaml:10: mtls.url: "http://127.0.0.1:1" must begin with https://: certificates are a part of TLS`,
+			"portico.yaml:11: mtls.listen: has no effect with mtls.mode proxy",
+		}},
+		"clients with certificates that nobody asks for": {
+			text: client + "}\n  - {client_id: b, name: B, redirect_uris: ['https://b.example/cb'], token_endpoint_auth_method: tls_client_auth, tls_client_auth_san_dns: b}\n" +
+				"  - {client_id: c, public: true, name: C, redirect_uris: ['https://c.example/cb'], tls_client_certificate_bound_access_tokens: true}\n",
+			want: []string{
+				"portico.yaml:9: clients[1].token_endpoint_auth_method: tls_client_auth needs mtls.mode",
+				"portico.yaml:10: clients[2].tls_client_certificate_bound_access_tokens: needs mtls.mode",
+			},
+		},
+		"trusted issuers": {
+			text: "trusted_issuers:\n  - {}\n  - {issuer: a, jwks: '{}', jwks_uri: 'http://a.example', clients: [c], scopes: [openid, offline_access], subject: identity, connector: gogle}\n" +
+				"  - {issuer: a, jwks: '{}', clients: [c], scopes: [openid], subject: account, connector: google}\n",
+			want: []string{
+				"portico.yaml:8: trusted_issuers[0].issuer: is missing: iss of its assertions",
+				"portico.yaml:8: trusted_issuers[0].jwks_uri: is missing; its keys are there, or in jwks_file",
+				"portico.yaml:8: trusted_issuers[0].clients: is missing: the client_ids of those who may present its assertions",
+				"portico.yaml:8: trusted_issuers[0].scopes: is missing: the most that its assertions give",
+				"portico.yaml:8: trusted_issuers[0].subject: is missing; want one of account, identity",
+				"portico.yaml:9: trusted_issuers[1].jwks_uri: is given beside jwks; one of them is enough",
+				`portico.yaml:9: trusted_issuers[1].jwks_uri: "http://a.example" must begin with https://; http:// is for loopback addresses alone`,
+				"portico.yaml:9: trusted_issuers[1].scopes[1]: an assertion gives no refresh token (RFC 7521 section 4.1): there can be another assertion",
+				`portico.yaml:9: trusted_issuers[1].connector: "gogle" is not the name of a connector: the one through which its people sign in`,
+				`portico.yaml:10: trusted_issuers[2].issuer: "a" is that of trusted_issuers[1] too`,
+				"portico.yaml:10: trusted_issuers[2].connector: has no effect with subject account",
+			},
+		},
 		"a sandbox in production": {text: "sandbox: {listen: '127.0.0.1:1'}\n", want: []string{
 			"portico.yaml:7: sandbox.listen: a sandbox is not permitted for this issuer: in it anybody can sign in as anybody, so the issuer must be http on 127.0.0.1, [::1] or localhost",
 		}},

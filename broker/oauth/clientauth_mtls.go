@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/web"
@@ -105,17 +106,23 @@ func (s *Server) checkCertificate(r *http.Request, bound string) *Error {
 // alias is where an endpoint is that asks for a certificate (RFC 8705 section 5), by its path.
 func (s *Server) alias(path string) string { return s.mtls.URL + path }
 
-// aliases are the endpoints that clients call themselves, for the metadata; nil if they are where the others are.
-func (s *Server) aliases() map[string]string {
+// aliases are where clients find the endpoints of m that they call themselves, if with a certificate that is another place; nil if not.
+func (s *Server) aliases(m *metadata) map[string]string {
 	if !s.mtls.On || s.mtls.URL == "" {
 		return nil
 	}
-	return map[string]string{
-		"token_endpoint":         s.alias(PathToken),
-		"revocation_endpoint":    s.alias(PathRevoke),
-		"introspection_endpoint": s.alias(PathIntrospect),
-		"userinfo_endpoint":      s.alias(PathUserinfo),
-
-		"pushed_authorization_request_endpoint": s.alias(PathPush),
+	all := map[string]string{}
+	for name, endpoint := range map[string]string{
+		"token_endpoint":                        m.TokenEndpoint,
+		"revocation_endpoint":                   m.RevocationEndpoint,
+		"introspection_endpoint":                m.IntrospectionEndpoint,
+		"userinfo_endpoint":                     m.UserinfoEndpoint,
+		"device_authorization_endpoint":         m.DeviceAuthorization,
+		"pushed_authorization_request_endpoint": m.PushEndpoint,
+	} {
+		if path, ours := strings.CutPrefix(endpoint, s.issuer); ours {
+			all[name] = s.alias(path)
+		}
 	}
+	return all
 }

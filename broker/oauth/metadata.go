@@ -111,11 +111,11 @@ func (s *Server) metadata() metadata {
 		IssOnAuthorizeResponses: true,
 		DPoPAlgs:                dpop.Algorithms(),
 		CertificateBound:        s.mtls.On,
-		MTLSAliases:             s.aliases(),
 	}
 	if s.offers(registry.GrantDeviceCode) {
 		m.DeviceAuthorization = s.issuer + PathDeviceAuthorization
 	}
+	m.MTLSAliases = s.aliases(&m)
 	return m
 }
 

@@ -9,10 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/portico-id/portico/broker"
@@ -77,6 +80,98 @@ func writeCertificate(t *testing.T, certFile, keyFile string) *x509.CertPool {
 	return pool
 }
 
+// awaitReady waits until the broker at an address is ready, and returns the header of its answer.
+func awaitReady(t *testing.T, client *http.Client, address string, ended <-chan int, stderr *output) http.Header {
+	t.Helper()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		response, err := client.Get("https://" + address + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return response.Header
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not ready: %v\n%s", err, stderr.String())
+		}
+		select {
+		case s := <-ended:
+			t.Fatalf("it ended with %d:\n%s", s, stderr.String())
+		case <-time.After(20 * time.Millisecond): // polling another goroutine's server: there is nothing to wait on
+		}
+	}
+}
+
+// An app authenticates with its certificate at the listener that asks for one. The listener that people use asks nobody, or their browsers
+// would ask them.
+func TestServeAsksForCertificatesAtAListenerOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	roots := writeCertificate(t, file("tls.pem"), file("tls.key"))
+	writeCertificate(t, file("app.pem"), file("app.key"))
+	app, err := tls.LoadX509KeyPair(file("app.pem"), file("app.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addresses [2]string
+	for i := range addresses {
+		port, err := freePort("127.0.0.1", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses[i] = (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).String()
+	}
+	people, apps := addresses[0], addresses[1]
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: app.Leaf.PublicKey, Certificates: []*x509.Certificate{app.Leaf}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"app.jwks": string(set),
+		"portico.yaml": "issuer: https://" + people + "\nlisten: " + people + "\ntls: {cert_file: " + file("tls.pem") + ", key_file: " + file("tls.key") + "}\n" +
+			"mtls: {mode: tls, listen: " + apps + ", url: https://" + apps + "}\n" +
+			"store: {path: " + file("p.db") + "}\nconnectors: [{name: github, type: github, client_id: a, client_secret: b}]\n" +
+			"clients: [{client_id: app, name: App, redirect_uris: ['https://app.example.com/cb'], token_endpoint_auth_method: self_signed_tls_client_auth, jwks_file: " + file("app.jwks") + "}]\n",
+	} {
+		if err := os.WriteFile(file(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var stdout, stderr output
+	status := make(chan int, 1)
+	go func() {
+		status <- run(ctx, []string{"serve", "--config", file("portico.yaml")}, process{stdout: &stdout, stderr: &stderr})
+	}()
+	for _, c := range []struct {
+		address string
+		shown   []tls.Certificate
+		want    int
+	}{
+		{apps, []tls.Certificate{app}, http.StatusOK},
+		{apps, nil, http.StatusUnauthorized},
+		{people, []tls.Certificate{app}, http.StatusUnauthorized},
+	} {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: c.shown}}}
+		awaitReady(t, client, c.address, status, &stderr)
+		response, err := client.PostForm("https://"+c.address+"/introspect", url.Values{"client_id": {"app"}, "token": {"none"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != c.want {
+			t.Errorf("at %s with %d certificates: %d, want %d\n%s", c.address, len(c.shown), response.StatusCode, c.want, stderr.String())
+		}
+		client.CloseIdleConnections()
+	}
+	stop()
+	if s := <-status; s != 0 {
+		t.Errorf("it ends with %d:\n%s", s, stderr.String())
+	}
+}
+
 func TestServeAnswersOverTLSAndEndsWhenTold(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -108,26 +203,8 @@ func TestServeAnswersOverTLSAndEndsWhenTold(t *testing.T) {
 		})
 	}()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-	deadline := time.Now().Add(startTimeout)
-	for {
-		response, err := client.Get("https://" + address + "/readyz")
-		if err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				if response.Header.Get("Strict-Transport-Security") == "" {
-					t.Error("no Strict-Transport-Security over https")
-				}
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not ready: %v\n%s", err, stderr.String())
-		}
-		select {
-		case s := <-status:
-			t.Fatalf("it ended with %d:\n%s", s, stderr.String())
-		case <-time.After(20 * time.Millisecond): // polling another goroutine's server: there is nothing to wait on
-		}
+	if ready := awaitReady(t, client, address, status, &stderr); ready.Get("Strict-Transport-Security") == "" {
+		t.Error("no Strict-Transport-Security over https")
 	}
 	response, err := client.Get("https://" + address + "/.well-known/openid-configuration")
 	if err != nil {
