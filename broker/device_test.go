@@ -1,8 +1,8 @@
 package broker_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,7 +14,9 @@ import (
 
 	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/store/storetest"
+	"github.com/portico-id/portico/broker/throttle"
 	"github.com/portico-id/portico/config"
 )
 
@@ -121,21 +123,6 @@ func (d *waitingDevice) approve() {
 	}
 }
 
-// sayings are the claims of a JWT that has just come from the broker.
-func sayings(t *testing.T, jwt string) map[string]any {
-	t.Helper()
-	parts := strings.Split(jwt, ".")
-	var claims map[string]any
-	raw, err := base64.RawURLEncoding.DecodeString(parts[min(1, len(parts)-1)])
-	if err == nil {
-		err = json.Unmarshal(raw, &claims)
-	}
-	if err != nil {
-		t.Fatalf("%q is no JWT: %v", jwt, err)
-	}
-	return claims
-}
-
 func TestAPersonConnectsADevice(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {
 		d := startDevice(t, e, TV, "scope", "openid profile email offline_access", "nonce", "n-1")
@@ -175,7 +162,7 @@ func TestAPersonConnectsADevice(t *testing.T) {
 		if info := e.Userinfo(t, tokens.String("access_token")); info.String("sub") == "" || info.String("email") == "" {
 			t.Errorf("userinfo says %v", info.Body)
 		}
-		claims := sayings(t, tokens.String("id_token"))
+		claims := jwtPayload(t, tokens.String("id_token"))
 		if claims["nonce"] != "n-1" || claims["aud"] != TV.ID || claims["sid"] != nil {
 			t.Errorf("the ID token says %v", claims)
 		}
@@ -204,6 +191,117 @@ func TestWithoutOfflineAccessADeviceGetsNoRefreshToken(t *testing.T) {
 			t.Errorf("%s gets %d %v", d.client.ID, r.Status, r.Body)
 		}
 	}
+}
+
+// A device that shows a key gets tokens for that key alone (RFC 9449 section 5), as with any other grant.
+func TestADevicesTokensAreBoundToTheKeyThatItPollsWith(t *testing.T) {
+	e := Start(t, withDevices, func(cfg *config.Config) {
+		cfg.Clients[len(cfg.Clients)-1].DPoPBoundAccessTokens = true
+	})
+	poll := func(d *waitingDevice, key *Key) *Response {
+		header := http.Header{}
+		if key != nil {
+			header = key.TokenHeader(e)
+		}
+		return e.PostWith(t, "/token", d.client, url.Values{"grant_type": {deviceGrant}, "device_code": {d.String("device_code")}}, header)
+	}
+	key, other := e.NewKey(t), e.NewKey(t)
+	d := startDevice(t, e, TV)
+	d.approve()
+	tokens := poll(d, key)
+	if tokens.Status != http.StatusOK || tokens.String("token_type") != "DPoP" {
+		t.Fatalf("a poll with a proof gets %d %v", tokens.Status, tokens.Body)
+	}
+	if r := e.Userinfo(t, tokens.String("access_token")); r.Status != http.StatusUnauthorized {
+		t.Errorf("the token works without the key: %d", r.Status)
+	}
+	if r := e.UserinfoWith(t, key.UserinfoHeader(e, tokens.String("access_token"))); r.Status != http.StatusOK {
+		t.Errorf("the token does not work with the key: %d %v", r.Status, r.Body)
+	}
+	if r := refreshWith(t, e, TV, tokens.String("refresh_token"), other.TokenHeader(e)); r.String("error") != "invalid_grant" {
+		t.Errorf("the refresh token works with another key: %d %v", r.Status, r.Body)
+	}
+	if r := refreshWith(t, e, TV, tokens.String("refresh_token"), key.TokenHeader(e)); r.Status != http.StatusOK {
+		t.Errorf("the refresh token does not work with its key: %d %v", r.Status, r.Body)
+	}
+	// A client of bound tokens that forgets its proof has not spent its code.
+	d = startDevice(t, e, Box)
+	d.approve()
+	if r := poll(d, nil); r.String("error") != "invalid_dpop_proof" {
+		t.Errorf("without a proof: %d %v", r.Status, r.Body)
+	}
+	if r := poll(d, key); r.Status != http.StatusOK || r.String("token_type") != "DPoP" {
+		t.Errorf("with one: %d %v", r.Status, r.Body)
+	}
+}
+
+// What a device asks for is judged when it asks, said to the person in the api's words, and what its tokens are for (RFC 8707, RFC 9396).
+func TestADevicesTokensAreForTheAPIThatWasNamed(t *testing.T) {
+	e := Start(t, withDevices, withAPIs)
+	d := startDevice(t, e, TV, "scope", "openid notes:read", "resource", notesAPI)
+	b := NewBrowser(t)
+	page := d.confirm(b)
+	if !strings.Contains(page.Body, "Read your &lt;notes&gt;") {
+		t.Errorf("the confirmation does not say it in the api's words:\n%s", page.Body)
+	}
+	answer(b, page, "allow")
+	access := d.poll().String("access_token")
+	if in := introspect(t, e, notesHost, access); in["active"] != true || in["scope"] != "notes:read" || in.audience() != notesAPI {
+		t.Errorf("introspection says %v", in)
+	}
+	// A payment is a person's to confirm, with all that it says, though no scope comes with it.
+	d = &waitingDevice{t: t, e: e, client: TV, Response: e.Post(t, "/device_authorization", TV, url.Values{"authorization_details": {allowedPay}})}
+	if d.Status != http.StatusOK {
+		t.Fatalf("authorization_details: %d %v", d.Status, d.Body)
+	}
+	page = d.confirm(b) // signed in already
+	for _, part := range []string{"Make a payment from your account", "12.00 EUR"} {
+		if !strings.Contains(page.Body, part) {
+			t.Errorf("the confirmation does not say %q:\n%s", part, page.Body)
+		}
+	}
+	answer(b, page, "allow")
+	if r := d.poll(); r.Status != http.StatusOK || r.Body["authorization_details"] == nil {
+		t.Errorf("the device gets %d %v", r.Status, r.Body)
+	}
+	for name, form := range map[string]url.Values{
+		"invalid_target":                {"scope": {"openid"}, "resource": {"https://api.example.com/nothing"}},
+		"invalid_scope":                 {"scope": {"mail:read"}, "resource": {notesAPI}},
+		"invalid_authorization_details": {"authorization_details": {`[{"type":"payment"}]`}},
+	} {
+		if r := e.Post(t, "/device_authorization", TV, form); r.Status != http.StatusBadRequest || r.String("error") != name {
+			t.Errorf("%v: %d %v, want %s", form, r.Status, r.Body, name)
+		}
+	}
+}
+
+// Behind a load balancer each poll meets another node. One interval, one answer, one redemption hold across them.
+func TestADevicePollsOverTwoNodes(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		d := startDevice(t, e, TV)
+		elsewhere := *d
+		elsewhere.e = e.Node(t)
+		d.want("authorization_pending")
+		elsewhere.want("slow_down")
+		e.Clock.Advance(10 * time.Second)
+		elsewhere.want("authorization_pending")
+		d.approve()
+		var got, n atomic.Int64
+		storetest.Race(50, func() {
+			from := d
+			if n.Add(1)%2 == 0 {
+				from = &elsewhere
+			}
+			if r := from.poll(); r.Status == http.StatusOK {
+				got.Add(1)
+			} else if r.String("error") != "invalid_grant" {
+				t.Errorf("unexpected answer: %d %v", r.Status, r.Body)
+			}
+		})
+		if got.Load() != 1 {
+			t.Errorf("%d polls got tokens, want 1", got.Load())
+		}
+	}, withDevices)
 }
 
 // What the device may do is no part of the browser's session in which it was allowed.
@@ -661,6 +759,39 @@ func TestGuessingAllAtOnceIsNoWayAround(t *testing.T) {
 		})
 		if looked.Load() != 11 || refused.Load() != 49 {
 			t.Errorf("%d guesses were looked up and %d refused, want 11 and 49", looked.Load(), refused.Load())
+		}
+	}, withDevices)
+}
+
+// Guessers with many addresses have used up the guesses of all. Nobody who is not signed in has a code looked up; those who are still connect
+// their devices, and are counted by their account.
+func TestGuessersWithManyAddressesDoNotKeepEverybodyOut(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		used := store.NewCollection[throttle.Tries](e.Backend, "tries")
+		for _, at := range []time.Time{e.Clock.Now(), e.Clock.Now().Add(time.Hour)} { // the next one too, for a test that runs on the hour
+			total := sha256.Sum256([]byte("device.total\x00" + at.UTC().Truncate(time.Hour).Format(time.RFC3339)))
+			if err := used.Insert(t.Context(), &store.Doc[throttle.Tries]{
+				Meta:  store.Meta{ID: base64.RawURLEncoding.EncodeToString(total[:])},
+				Value: throttle.Tries{Count: 20_000, Last: e.Clock.Now()},
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := startDevice(t, e, TV)
+		if p := guess(e, NewBrowser(t), d.String("user_code")); p.Status != http.StatusTooManyRequests {
+			t.Errorf("a stranger's code is looked up: %d", p.Status)
+		}
+		b := NewBrowser(t)
+		e.SignIn(t, b, Web, "idp_hint", "google")
+		answer(b, d.confirm(b), "allow")
+		if r := d.poll(); r.Status != http.StatusOK {
+			t.Errorf("the device of somebody signed in gets %d %v", r.Status, r.Body)
+		}
+		for range 20 {
+			guess(e, b, "BBBB-BBBB")
+		}
+		if p := guess(e, b, "BBBB-BBBB"); p.Status != http.StatusTooManyRequests {
+			t.Errorf("somebody signed in may guess on: %d", p.Status)
 		}
 	}, withDevices)
 }
