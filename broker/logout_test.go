@@ -402,6 +402,12 @@ func TestASignOutPressedTwiceTellsAnAppOnce(t *testing.T) {
 				deliver(t, e.Broker) // as early as it could be
 			})
 			deliver(t, e.Broker)
+			// One that saw the session before the first had ended it, and was slow.
+			claims := logoutClaims(t, tokens.String("id_token"))
+			if _, err := e.Broker.Logout.SessionEnded(t.Context(), fmt.Sprint(claims["sub"]), fmt.Sprint(claims["sid"])); err != nil {
+				t.Fatal(err)
+			}
+			deliver(t, e.Broker)
 			if n := len(app.tokens()); n != 1 {
 				t.Errorf("%d calls, want 1", n)
 			}
@@ -520,6 +526,14 @@ func TestAppsAreToldOfTheEndOfAnAccount(t *testing.T) {
 		// web asked for sids; other is told that all sessions are over, once.
 		if len(app.tokens()) != 3 || all != 1 || !slices.Contains(web, sids[0]) || !slices.Contains(web, sids[1]) {
 			t.Errorf("%d tokens; web was told of %v, want %v; other of all %d times", len(app.tokens()), web, sids, all)
+		}
+		// Enabled, and disabled again: news again for whoever asked for no sid, whose people may have come back.
+		if err := data.Logout.AccountEnded(t.Context(), sub); err != nil {
+			t.Fatal(err)
+		}
+		deliver(t, e.Broker)
+		if tokens := app.tokens(); len(tokens) != 4 || logoutClaims(t, tokens[3])["aud"] != "other" {
+			t.Errorf("%d tokens after the second time, want 4", len(tokens))
 		}
 	}, hears("web", app), hears("other", app), func(c *config.Config) { c.Clients[1].BackchannelLogoutSessionRequired = false })
 }

@@ -164,7 +164,7 @@ func (s *Service) readLogout(ctx context.Context, params url.Values) (logoutRequ
 		if err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return req, ourFault(err)
 		}
-		if err == nil {
+		if err == nil && !client.Disabled { // nobody is sent to an app that was shut
 			req.client = client
 		}
 	}
