@@ -39,10 +39,10 @@ func (s *Service) askedScopes(req *flow.Request) []askedScope {
 			})
 		}
 	}
-	// An api that is named without a scope still learns who the person is.
+	// An api that is named without anything else still learns who the person is.
 	for _, resource := range req.Resources {
 		api := s.o.APIs.Get(resource)
-		if api == nil || speaking[resource] {
+		if api == nil || speaking[resource] || asksInDetail(req, api) {
 			continue
 		}
 		asked = append(asked, askedScope{
@@ -51,6 +51,27 @@ func (s *Service) askedScopes(req *flow.Request) []askedScope {
 		})
 	}
 	return asked
+}
+
+// asksInDetail says whether an authorization_details object of the request is for the api: what that says is shown itself.
+func asksInDetail(req *flow.Request, api *registry.API) bool {
+	objects, err := detailObjects(req)
+	return err == nil && slices.ContainsFunc(objects, func(object map[string]any) bool {
+		kind, _ := object["type"].(string)
+		return api.Details(kind) != nil
+	})
+}
+
+// detailObjects reads what oauth judged and wrote; nil if there is nothing.
+func detailObjects(req *flow.Request) ([]map[string]any, error) {
+	if req.Details == "" {
+		return nil, nil
+	}
+	var objects []map[string]any
+	d := json.NewDecoder(strings.NewReader(req.Details))
+	d.UseNumber()
+	err := d.Decode(&objects)
+	return objects, err
 }
 
 // consentKey parts scope and identifier by a space, which neither has.
@@ -67,13 +88,8 @@ func keysOf(asked []askedScope) []string {
 // askedDetails are the authorization_details of a request in words (RFC 9396 section 2): what the api says of the type, and what
 // each field says.
 func (s *Service) askedDetails(req *flow.Request) ([]templates.DetailView, error) {
-	if req.Details == "" {
-		return nil, nil
-	}
-	var objects []map[string]any
-	d := json.NewDecoder(strings.NewReader(req.Details))
-	d.UseNumber()
-	if err := d.Decode(&objects); err != nil {
+	objects, err := detailObjects(req)
+	if err != nil {
 		return nil, err
 	}
 	views := make([]templates.DetailView, 0, len(objects))
@@ -126,15 +142,24 @@ func inWords(value any) string {
 	case []any:
 		words := make([]string, len(value))
 		for i, item := range value {
-			words[i] = inWords(item)
+			words[i] = inParentheses(item)
 		}
 		return strings.Join(words, ", ")
 	case map[string]any:
 		words := make([]string, 0, len(value))
 		for _, name := range slices.Sorted(maps.Keys(value)) {
-			words = append(words, name+": "+inWords(value[name]))
+			words = append(words, name+": "+inParentheses(value[name]))
 		}
-		return "(" + strings.Join(words, ", ") + ")"
+		return strings.Join(words, ", ")
 	}
 	return "none"
+}
+
+// inParentheses is inWords for a part of something, so that where a list or an object within it ends can be seen.
+func inParentheses(value any) string {
+	switch value.(type) {
+	case []any, map[string]any:
+		return "(" + inWords(value) + ")"
+	}
+	return inWords(value)
 }
