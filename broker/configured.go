@@ -89,10 +89,10 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 
 // tokenExchange is what a client may exchange, nil where the configuration says nothing.
 func tokenExchange(t config.TokenExchange) *registry.TokenExchange {
-	if len(t.SubjectClients)+len(t.Modes)+len(t.Scopes) == 0 {
+	if len(t.SubjectClients)+len(t.ActorClients)+len(t.Modes)+len(t.Scopes) == 0 {
 		return nil
 	}
-	return &registry.TokenExchange{SubjectClients: t.SubjectClients, Modes: t.Modes, Scopes: t.Scopes}
+	return &registry.TokenExchange{SubjectClients: t.SubjectClients, ActorClients: t.ActorClients, Modes: t.Modes, Scopes: t.Scopes}
 }
 
 // openAPIs are the configuration's apis as the registry takes them.

@@ -90,6 +90,35 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 	}, withGateway)
 }
 
+// A service's own token goes on the same way, and ends the same way, without a grant.
+func TestAServicesOwnTokenIsExchangedOn(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		subject := ownToken(t, e, service, "notes:read")
+		actors := []string{"resource", mailAPI, "actor_token_type", tokenTypeAccess, "actor_token"}
+		r := exchange(t, e, gateway, subject, append(actors, ownToken(t, e, backend, "mail:read"))...)
+		said := introspect(t, e, gateway, r.String("access_token"))
+		if act, _ := said["act"].(map[string]any); said["sub"] != service.ID || said["client_id"] != gateway.ID || act["sub"] != backend.ID || said["scope"] != "mail:read" {
+			t.Errorf("%v: %v", r.Body, said)
+		}
+		second := exchange(t, e, backend, r.String("access_token"), append(actors, ownToken(t, e, backend, "mail:read"))...)
+		if !e.Active(t, backend, second.String("access_token")) {
+			t.Fatalf("exchanged on: %v", second.Body)
+		}
+		e.Post(t, "/revoke", service, url.Values{"token": {subject}})
+		if e.Active(t, gateway, r.String("access_token")) || e.Active(t, backend, second.String("access_token")) {
+			t.Error("what came of it is active, though it is revoked")
+		}
+		expectError(t, exchange(t, e, gateway, subject, "resource", mailAPI), "invalid_request")
+	}, withGateway, func(c *config.Config) {
+		for i := range c.Clients {
+			if c.Clients[i].ClientID == gateway.ID {
+				c.Clients[i].TokenExchange.SubjectClients = []string{service.ID}
+				c.Clients[i].TokenExchange.ActorClients = []string{backend.ID}
+			}
+		}
+	})
+}
+
 // An app may make its own token say less, and never more.
 func TestAnAppNarrowsItsOwnToken(t *testing.T) {
 	e := Start(t, withGateway, func(c *config.Config) {
@@ -146,7 +175,7 @@ func TestExchangesThatAreRefused(t *testing.T) {
 		"a token of an app that is not allowed":     {gateway, others, []string{"resource", mailAPI}, "invalid_request"},
 		"of another":                                {gateway, mailToken, []string{"resource", mailAPI}, "invalid_request"},
 		"a token that was for another api":          {gateway, webMail, []string{"resource", mailAPI}, "invalid_request"},
-		"a client's own token":                      {gateway, gatewayToken, []string{"resource", mailAPI}, "invalid_request"},
+		"a service's own, that is not allowed":      {gateway, ownToken(t, e, service, "notes:read"), []string{"resource", mailAPI}, "invalid_request"},
 		"a refresh token":                           {gateway, tokens.String("refresh_token"), []string{"resource", mailAPI}, "invalid_request"},
 		"an ID token":                               {gateway, tokens.String("id_token"), []string{"resource", mailAPI}, "invalid_request"},
 		"nothing":                                   {gateway, "", nil, "invalid_request"},

@@ -139,16 +139,21 @@ func (v *validator) resourceServers(c *Config) {
 // exchange checks what a client may exchange tokens for.
 func (v *validator) exchange(path string, c *Client) {
 	t := &c.TokenExchange
-	if len(t.SubjectClients)+len(t.Modes)+len(t.Scopes) == 0 {
+	if len(t.SubjectClients)+len(t.ActorClients)+len(t.Modes)+len(t.Scopes) == 0 {
 		return
 	}
 	if !slices.Contains(c.GrantTypes, grantTokenExchange) {
 		v.add(path, "has no effect without the grant type "+grantTokenExchange)
 	}
-	v.list(path+".subject_clients", t.SubjectClients, maxList)
-	for i, id := range t.SubjectClients {
-		if !clientIDForm.MatchString(id) {
-			v.add(item(path+".subject_clients", i), quote(id)+" is not a client_id")
+	for _, clients := range []struct {
+		key string
+		ids []string
+	}{{".subject_clients", t.SubjectClients}, {".actor_clients", t.ActorClients}} {
+		v.list(path+clients.key, clients.ids, maxList)
+		for i, id := range clients.ids {
+			if !clientIDForm.MatchString(id) {
+				v.add(item(path+clients.key, i), quote(id)+" is not a client_id")
+			}
 		}
 	}
 	v.list(path+".modes", t.Modes, maxList)

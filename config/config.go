@@ -273,6 +273,7 @@ type Client struct {
 // TokenExchange is what a client may exchange tokens for, besides its own for some that say less (RFC 8693).
 type TokenExchange struct {
 	SubjectClients []string `yaml:"subject_clients,omitempty"` // client_ids whose tokens it may exchange
+	ActorClients   []string `yaml:"actor_clients,omitempty"`   // client_ids whose tokens it may present as those who act
 	Modes          []string `yaml:"modes,omitempty"`           // impersonation, delegation; empty: delegation
 	Scopes         []string `yaml:"scopes,omitempty"`          // of apis, that it may gain
 }

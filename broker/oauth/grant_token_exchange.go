@@ -54,9 +54,6 @@ func (s *Server) tokenExchange(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if account == nil {
-		return nil, badExchange("subject_token speaks for no person; a client that needs a token of its own asks for one with client_credentials")
-	}
 	var actor *token.Access
 	if raw := t.params.get("actor_token"); raw != "" {
 		if actor, _, err = s.presented(ctx, "actor_token", raw); err != nil {
@@ -82,8 +79,8 @@ func (s *Server) tokenExchange(t *tokenRequest) (*issuance, error) {
 		return nil, internal(err)
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "a token is exchanged",
-		slog.String("client_id", t.client.ID), slog.String("subject_client_id", subject.ClientID), slog.String("account_id", account.ID),
-		slog.Any("audience", target.audience), slog.Bool("delegation", actor != nil), slog.String("jti", subject.ID))
+		slog.String("client_id", t.client.ID), slog.String("subject_client_id", subject.ClientID), slog.String("sub", subject.Subject),
+		slog.Any("audience", target.audience), slog.String("act", act), slog.String("jti", subject.ID))
 	return &issuance{account: account, target: target, origin: subject, actor: act}, nil
 }
 
@@ -149,12 +146,12 @@ func (s *Server) judgeExchange(client *registry.Client, subject, actor *token.Ac
 		return refusal
 	}
 	switch {
-	case actor.ClientID != client.ID:
-		return badExchange("actor_token was issued to another client")
+	case actor.ClientID != client.ID && !slices.Contains(rules.ActorClients, actor.ClientID):
+		return badExchange("this client may not present tokens as actor_token that were issued to the client '%s'", actor.ClientID)
 	case actor.Actor != "":
 		return badExchange("actor_token itself says that somebody acts for another; who acts must be plain")
 	}
-	return judgeHolder("actor_token", actor, true, binding)
+	return judgeHolder("actor_token", actor, actor.ClientID == client.ID, binding)
 }
 
 // judgeHolder demands of a request with a bound token the proof that the token demands, if it is the sender's own, and some binding in
@@ -272,16 +269,14 @@ func actClaim(subject, acting *token.Access) (string, error) {
 	return string(claim), err
 }
 
-// exchangedIDs are the ids of the exchanged tokens that an id names, itself the last: none for a token that no exchange made.
-func exchangedIDs(id string) []string {
+// lineage are the ids of the tokens that a token came of, the first one first, and its own last: its own alone for a token that no exchange
+// made.
+func lineage(id string) []string {
 	var ids []string
-	for i := strings.Index(id, exchangeSeparator); i >= 0; {
-		next := strings.Index(id[i+1:], exchangeSeparator)
-		if next < 0 {
-			return append(ids, id)
+	for i := range len(id) {
+		if strings.HasPrefix(id[i:], exchangeSeparator) {
+			ids = append(ids, id[:i])
 		}
-		i += 1 + next
-		ids = append(ids, id[:i])
 	}
-	return ids
+	return append(ids, id)
 }

@@ -162,11 +162,11 @@ func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
 		_, _, err := s.bearerAccount(ctx, access)
 		return err
 	}
-	return s.notRevoked(ctx, access.ID)
+	return s.notRevoked(ctx, lineage(access.ID))
 }
 
 // notRevoked is nil if none of the tokens was revoked by its id.
-func (s *Server) notRevoked(ctx context.Context, ids ...string) error {
+func (s *Server) notRevoked(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		revoked, err := s.replay.Used(ctx, revokedTokens, id)
 		switch {
@@ -194,7 +194,8 @@ func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*iden
 	if !g.Value.TokenLive(access.ID) {
 		return nil, nil, errTokenOver
 	}
-	if err := s.notRevoked(ctx, exchangedIDs(access.ID)...); err != nil {
+	// The first of its line is in the grant's own list.
+	if err := s.notRevoked(ctx, lineage(access.ID)[1:]); err != nil {
 		return nil, nil, err
 	}
 	account, err := s.accounts.Get(ctx, g.Value.AccountID)

@@ -69,7 +69,10 @@ func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) 
 	if i.origin != nil {
 		say.ID = i.origin.ID + exchangeSeparator + say.ID
 		say.GrantID, say.AuthTime, say.ACR = i.origin.GrantID, i.origin.AuthTime, i.origin.ACR
-		say.Subject = s.subject(client, i.account.ID)
+		say.Subject = i.origin.Subject
+		if i.account != nil {
+			say.Subject = s.subject(client, i.account.ID)
+		}
 	}
 	access, err := s.access.Issue(i.target.format, say)
 	if err != nil {

@@ -197,6 +197,8 @@ func (c *Client) Public() bool { return c.IsPublic }
 type TokenExchange struct {
 	// SubjectClients are the clients whose tokens it may exchange; its own it always may.
 	SubjectClients []string `json:"subject_clients,omitempty"`
+	// ActorClients are the clients whose tokens it may present as those who act; its own it always may.
+	ActorClients []string `json:"actor_clients,omitempty"`
 	// Modes are how it may speak with others' tokens: ExchangeImpersonation, ExchangeDelegation; empty: the latter.
 	Modes []string `json:"modes,omitempty"`
 	// Scopes of apis that it may gain, though the token that it exchanges does not allow them.

@@ -127,7 +127,7 @@ func (c *Client) checkExchange(bad badFunc, oneOf oneOfFunc) {
 		bad("token_exchange", "has no meaning without the grant type %s", GrantTokenExchange)
 	}
 	t := c.TokenExchange
-	for field, list := range map[string][]string{"subject_clients": t.SubjectClients, "modes": t.Modes, "scopes": t.Scopes} {
+	for field, list := range map[string][]string{"subject_clients": t.SubjectClients, "actor_clients": t.ActorClients, "modes": t.Modes, "scopes": t.Scopes} {
 		if len(list) > maxItems {
 			bad("token_exchange."+field, "%d are more than %d", len(list), maxItems)
 		}
