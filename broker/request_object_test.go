@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
@@ -40,37 +38,15 @@ func newClientKey(t testing.TB, kid string) clientKey {
 
 // jwks is its public half as a client registers it.
 func (k clientKey) jwks(t testing.TB) string {
-	t.Helper()
-	text, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: k.private.Public(), KeyID: k.kid, Use: "sig", Algorithm: "ES256"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return jwks(t, map[string]crypto.Signer{k.kid: k.private})
 }
 
 func (k clientKey) sign(t testing.TB, typ string, claims map[string]any) string {
-	t.Helper()
-	options := (&jose.SignerOptions{}).WithHeader("kid", k.kid)
+	header := map[string]string{"kid": k.kid}
 	if typ != "" {
-		options.WithType(jose.ContentType(typ))
+		header["typ"] = typ
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: k.private}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return sign(t, "ES256", k.private, header, claims)
 }
 
 // object are the claims of an ordinary request object, changed by edits; a nil value removes.
@@ -133,36 +109,36 @@ func TestRequestObjectsThatAreRefused(t *testing.T) {
 	key, others := newClientKey(t, "k1"), newClientKey(t, "k1")
 	e := Start(t, withKeys(t, map[string]clientKey{"web": key, "other": others}))
 	now := e.Clock.Now()
-	sign := func(edits map[string]any) string {
+	signed := func(edits map[string]any) string {
 		return key.sign(t, "oauth-authz-req+jwt", object(e, Web, edits))
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
 	payload, _ := json.Marshal(object(e, Web, nil))
-	honest := sign(nil)
+	honest := signed(nil)
 	for name, raw := range map[string]string{
 		"unsigned (alg none)":                        b64([]byte(`{"alg":"none"}`)) + "." + b64(payload) + ".",
 		"its signature taken off":                    honest[:strings.LastIndex(honest, ".")+1],
 		"a payload under another's signature":        strings.Split(honest, ".")[0] + "." + b64([]byte(`{"client_id":"web"}`)) + "." + strings.Split(honest, ".")[2],
-		"signed with the public key as HMAC secret":  hmacSigned(t, []byte(key.jwks(t)), payload),
+		"signed with the public key as HMAC secret":  sign(t, "HS256", []byte(key.jwks(t)), nil, object(e, Web, nil)),
 		"signed by another client":                   others.sign(t, "oauth-authz-req+jwt", object(e, Web, nil)),
 		"another client's own":                       others.sign(t, "oauth-authz-req+jwt", object(e, Other, nil)),
-		"issued by another client":                   sign(map[string]any{"iss": Other.ID}),
-		"without issuer":                             sign(map[string]any{"iss": nil}),
-		"for another client (swapped client_id)":     sign(map[string]any{"client_id": Other.ID}),
-		"without client_id":                          sign(map[string]any{"client_id": nil}),
-		"for another server":                         sign(map[string]any{"aud": "https://other.example.com"}),
-		"without audience":                           sign(map[string]any{"aud": nil}),
-		"expired":                                    sign(map[string]any{"exp": now.Add(-time.Second).Unix()}),
-		"from the future (nbf)":                      sign(map[string]any{"nbf": now.Add(61 * time.Second).Unix()}),
-		"from the future (iat)":                      sign(map[string]any{"iat": now.Add(61 * time.Second).Unix()}),
-		"with an exp of words":                       sign(map[string]any{"exp": "soon"}),
-		"with a negative exp":                        sign(map[string]any{"exp": -1}),
-		"an assertion of the client's (sub)":         sign(map[string]any{"sub": Web.ID}),
-		"a nested request":                           sign(map[string]any{"request": honest}),
-		"a nested request_uri":                       sign(map[string]any{"request_uri": "https://app.example.com/r"}),
-		"a nested pushed reference":                  sign(map[string]any{"request_uri": "urn:ietf:params:oauth:request_uri:x"}),
-		"a jti that would be remembered for ever":    sign(map[string]any{"jti": "j", "exp": nil}),
-		"a jti that would be remembered for a month": sign(map[string]any{"jti": "j", "exp": now.Add(30 * 24 * time.Hour).Unix()}),
+		"issued by another client":                   signed(map[string]any{"iss": Other.ID}),
+		"without issuer":                             signed(map[string]any{"iss": nil}),
+		"for another client (swapped client_id)":     signed(map[string]any{"client_id": Other.ID}),
+		"without client_id":                          signed(map[string]any{"client_id": nil}),
+		"for another server":                         signed(map[string]any{"aud": "https://other.example.com"}),
+		"without audience":                           signed(map[string]any{"aud": nil}),
+		"expired":                                    signed(map[string]any{"exp": now.Add(-time.Second).Unix()}),
+		"from the future (nbf)":                      signed(map[string]any{"nbf": now.Add(61 * time.Second).Unix()}),
+		"from the future (iat)":                      signed(map[string]any{"iat": now.Add(61 * time.Second).Unix()}),
+		"with an exp of words":                       signed(map[string]any{"exp": "soon"}),
+		"with a negative exp":                        signed(map[string]any{"exp": -1}),
+		"an assertion of the client's (sub)":         signed(map[string]any{"sub": Web.ID}),
+		"a nested request":                           signed(map[string]any{"request": honest}),
+		"a nested request_uri":                       signed(map[string]any{"request_uri": "https://app.example.com/r"}),
+		"a nested pushed reference":                  signed(map[string]any{"request_uri": "urn:ietf:params:oauth:request_uri:x"}),
+		"a jti that would be remembered for ever":    signed(map[string]any{"jti": "j", "exp": nil}),
+		"a jti that would be remembered for a month": signed(map[string]any{"jti": "j", "exp": now.Add(30 * 24 * time.Hour).Unix()}),
 		"another kind of JWT: an assertion":          key.sign(t, "client-authentication+jwt", object(e, Web, nil)),
 		"another kind of JWT: a DPoP proof":          key.sign(t, "dpop+jwt", object(e, Web, nil)),
 		"another kind of JWT: an access token":       key.sign(t, "at+jwt", object(e, Web, nil)),
@@ -188,10 +164,10 @@ func TestRequestObjectsThatAreRefused(t *testing.T) {
 	for name, raw := range map[string]string{
 		"no typ, as before RFC 9101":   key.sign(t, "", object(e, Web, nil)),
 		"typ JWT":                      key.sign(t, "JWT", object(e, Web, nil)),
-		"several audiences":            sign(map[string]any{"aud": []string{"https://other.example.com", e.Issuer}}),
-		"a clock that is a bit ahead":  sign(map[string]any{"iat": now.Add(8 * time.Second).Unix(), "nbf": now.Add(8 * time.Second).Unix()}),
-		"no times at all":              sign(map[string]any{"iat": nil, "exp": nil}),
-		"a sub that is no client's id": sign(map[string]any{"sub": "somebody"}),
+		"several audiences":            signed(map[string]any{"aud": []string{"https://other.example.com", e.Issuer}}),
+		"a clock that is a bit ahead":  signed(map[string]any{"iat": now.Add(8 * time.Second).Unix(), "nbf": now.Add(8 * time.Second).Unix()}),
+		"no times at all":              signed(map[string]any{"iat": nil, "exp": nil}),
+		"a sub that is no client's id": signed(map[string]any{"sub": "somebody"}),
 	} {
 		t.Run("taken: "+name, func(t *testing.T) {
 			if page := NewBrowser(t).Get(objectURL(e, Web, raw)); page.Status != http.StatusOK {
@@ -199,23 +175,6 @@ func TestRequestObjectsThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-}
-
-func hmacSigned(t testing.TB, secret, payload []byte) string {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: secret}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }
 
 // An object's parameters are judged as any others are: a signature makes a redirect URI nobody registered no better.

@@ -43,6 +43,10 @@ func TestJudgeDecidesByGenerationAndTime(t *testing.T) {
 		{"idle for the limit is dead", live, 5, 24 * time.Hour, limits, grant.Dead},
 		{"no idle limit never dies of it", live, 5, 9999 * time.Hour, grant.Limits{}, grant.Rotate},
 		{"the absolute limit ends it", live, 5, 30 * 24 * time.Hour, grant.Limits{Absolute: 30 * 24 * time.Hour}, grant.Dead},
+		{"where tokens are kept, the current one stays", live, 5, time.Minute, grant.Limits{Keep: true}, grant.Stay},
+		{"where tokens are kept, an older one is reuse all the same", live, 3, 0, grant.Limits{Keep: true}, grant.Reused},
+		{"where tokens are kept, a revoked grant is dead", revoked, 5, 0, grant.Limits{Keep: true}, grant.Dead},
+		{"where tokens are kept, idle for the limit is dead", live, 5, 24 * time.Hour, grant.Limits{Keep: true, Idle: 24 * time.Hour}, grant.Dead},
 		{"without a grace window the previous one is reuse at once", live, 4, 0, grant.Limits{}, grant.Reused},
 	} {
 		t.Run(c.name, func(t *testing.T) {

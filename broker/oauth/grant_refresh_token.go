@@ -7,7 +7,7 @@ import (
 )
 
 // refreshToken exchanges a refresh token for fresh tokens (RFC 6749 section 6). Every use rotates it, for
-// confidential clients too (RFC 9700 section 4.14.2).
+// confidential clients too (RFC 9700 section 4.14.2), unless their profile forbids it.
 func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	ctx := t.http.Context()
 	raw := t.params.get("refresh_token")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -95,31 +94,57 @@ func objectAlgs(client *registry.Client) []string {
 	return keyset.Algorithms()
 }
 
-// objectClaims are a request object's own claims (RFC 9101 section 4, RFC 7519 section 4.1), beside its parameters.
-type objectClaims struct {
-	Issuer    string       `json:"iss"`
-	Subject   string       `json:"sub"`
-	Audience  stringOrList `json:"aud"`
-	ID        string       `json:"jti"`
-	ClientID  string       `json:"client_id"`
-	Expires   *json.Number `json:"exp"`
-	NotBefore *json.Number `json:"nbf"`
-	IssuedAt  *json.Number `json:"iat"`
-}
+// objectClaims is what a request object says: its own claims (RFC 9101 section 4, RFC 7519 section 4.1) and its parameters. It is read as a map
+// because names in it are exact: encoding/json would take ISS for iss.
+type objectClaims map[string]any
 
-// stringOrList is a claim that may be one string or several (RFC 7519 section 4.1.3).
-type stringOrList []string
-
-// UnmarshalJSON reads either form.
-func (l *stringOrList) UnmarshalJSON(data []byte) error {
-	if bytes.HasPrefix(data, []byte(`"`)) {
-		var one string
-		err := json.Unmarshal(data, &one)
-		*l = stringOrList{one}
-		return err
+// readObject decodes exactly one JSON object, its numbers as they are written.
+func readObject(payload []byte) (objectClaims, error) {
+	var c objectClaims
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	if err := decoder.Decode(&c); err != nil {
+		return nil, err
 	}
-	return json.Unmarshal(data, (*[]string)(l))
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) || c == nil {
+		return nil, errors.New("not exactly one JSON object")
+	}
+	return c, nil
 }
+
+// text is a claim that is a text; "" if it is missing or something else.
+func (c objectClaims) text(name string) string {
+	text, _ := c[name].(string)
+	return text
+}
+
+// holds says whether a claim that may be one text or a list of them (RFC 7519 section 4.1.3) holds value.
+func (c objectClaims) holds(name, value string) bool {
+	if list, ok := c[name].([]any); ok {
+		return slices.Contains(list, any(value))
+	}
+	return c.text(name) == value
+}
+
+// time is a claim that is a NumericDate (RFC 7519 section 2); zero if it is missing.
+func (c objectClaims) time(name string) (time.Time, error) {
+	value, has := c[name]
+	if !has {
+		return time.Time{}, nil
+	}
+	number, ok := value.(json.Number)
+	if !ok {
+		return time.Time{}, fmt.Errorf("%s is no number", name)
+	}
+	seconds, err := number.Float64()
+	if err != nil || seconds < 1 || seconds > maxNumericDate {
+		return time.Time{}, fmt.Errorf("%s is out of bounds", name)
+	}
+	return time.Unix(int64(seconds), 0).UTC(), nil
+}
+
+// maxNumericDate is the last second of the year 9999: what is later has no form in which others could read it.
+const maxNumericDate = 253402300799
 
 // judgeObject decides on what a signed request object says, and takes its parameters out. It does no IO.
 func judgeObject(payload []byte, typ, issuer string, client *registry.Client, now time.Time) (*asked, *Error) {
@@ -127,24 +152,24 @@ func judgeObject(payload []byte, typ, issuer string, client *registry.Client, no
 	if typ != "" && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), requestObjectType) {
 		return nil, badObject("the request object's typ is '%s', not %s", echo(typ), requestObjectType)
 	}
-	var c objectClaims
-	if err := decodeObject(payload, &c); err != nil {
-		return nil, badObject("the request object is not a JSON object with claims of the right types (RFC 9101 section 4)").because(err)
+	c, err := readObject(payload)
+	if err != nil {
+		return nil, badObject("the request object is not a JSON object (RFC 9101 section 4)").because(err)
 	}
-	held := profileOf(client)
-	expires, errExp := numericDate(c.Expires)
-	notBefore, errNbf := numericDate(c.NotBefore)
-	issuedAt, errIat := numericDate(c.IssuedAt)
+	held, id := profileOf(client), c.text("jti")
+	expires, errExp := c.time("exp")
+	notBefore, errNbf := c.time("nbf")
+	issuedAt, errIat := c.time("iat")
 	switch {
 	case errors.Join(errExp, errNbf, errIat) != nil:
-		return nil, badObject("exp, nbf or iat of the request object is no time in seconds")
-	case c.Issuer != client.ID:
+		return nil, badObject("exp, nbf or iat of the request object is no time in seconds").because(errors.Join(errExp, errNbf, errIat))
+	case c.text("iss") != client.ID:
 		return nil, badObject("iss of the request object is not the client_id")
-	case c.ClientID != client.ID:
+	case c.text("client_id") != client.ID:
 		return nil, badObject("client_id in the request object is not the client_id beside it (RFC 9101 section 6.3)")
-	case !slices.Contains(c.Audience, issuer):
+	case !c.holds("aud", issuer):
 		return nil, badObject("aud of the request object does not hold this server's issuer, %s", issuer)
-	case c.Subject == client.ID:
+	case c.text("sub") == client.ID:
 		// RFC 9101 section 10.8: it would pass for an assertion of the client's elsewhere, and one for it here.
 		return nil, badObject("sub of the request object is the client_id, which makes it an assertion")
 	case !expires.IsZero() && !now.Before(expires):
@@ -155,51 +180,29 @@ func judgeObject(payload []byte, typ, issuer string, client *registry.Client, no
 		return nil, badObject("the request object must have an exp of at most %s from now", held.objectLifetime)
 	case held.objectLifetime > 0 && !notBefore.IsZero() && notBefore.Before(now.Add(-held.objectLifetime)):
 		return nil, badObject("nbf of the request object is more than %s ago", held.objectLifetime)
-	case c.ID != "" && (expires.IsZero() || expires.After(now.Add(maxRemembered))):
+	case id != "" && (expires.IsZero() || expires.After(now.Add(maxRemembered))):
 		return nil, badObject("a request object with a jti is used once, and must have an exp of at most %s from now", maxRemembered)
-	case len(c.ID) > maxOpaque:
+	case c["jti"] != nil && id == "":
+		return nil, badObject("jti of the request object is no text, or an empty one")
+	case len(id) > maxOpaque:
 		return nil, badObject("jti of the request object is longer than %d bytes", maxOpaque)
 	}
-	params, refusal := objectParams(payload)
+	params, refusal := c.params()
 	if refusal != nil {
 		return nil, refusal
 	}
 	a := &asked{client: client, params: params, signed: true}
-	if c.ID != "" {
-		a.once = &flow.Once{Name: "object " + client.ID + " " + c.ID, Until: expires, Refusal: codeInvalidRequestObject}
+	if id != "" {
+		a.once = &flow.Once{Name: "object " + client.ID + " " + id, Until: expires, Refusal: codeInvalidRequestObject}
 	}
 	return a, nil
 }
 
-// numericDate reads a time (RFC 7519 section 2); zero if there is none.
-func numericDate(n *json.Number) (time.Time, error) {
-	if n == nil {
-		return time.Time{}, nil
-	}
-	seconds, err := n.Float64()
-	if err != nil {
-		return time.Time{}, err
-	}
-	if seconds < 1 || seconds > math.MaxInt32*4 { // after 1970, before 2242
-		return time.Time{}, fmt.Errorf("%v is out of bounds", seconds)
-	}
-	return time.Unix(int64(seconds), 0).UTC(), nil
-}
-
-// objectParams turns a request object's claims into the parameters that they stand for (RFC 9101 section 4): texts as they are,
-// numbers and booleans as they are written, objects and lists as JSON. A resource may be a list of texts (RFC 8707 section 2).
-func objectParams(payload []byte) (url.Values, *Error) {
-	var claims map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.UseNumber()
-	if err := decoder.Decode(&claims); err != nil {
-		return nil, badObject("the request object is not a JSON object").because(err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, badObject("the request object is more than one JSON object")
-	}
-	params := make(url.Values, len(claims))
-	for name, value := range claims {
+// params are the claims that are the request's parameters (RFC 9101 section 4): texts as they are, numbers as they are written,
+// everything else as JSON. A resource may be a list of texts (RFC 8707 section 2).
+func (c objectClaims) params() (url.Values, *Error) {
+	params := make(url.Values, len(c))
+	for name, value := range c {
 		switch name {
 		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti":
 			continue
