@@ -235,6 +235,9 @@ func (c devCommand) configuration(dir string, s *devState) []byte {
 		"keyring_file": filepath.Join(dir, "portico.key"),
 		"sandbox":      sandboxSettings,
 		"connectors":   upstream,
+		// All that there is, to be tried, with apps that run on this machine.
+		"session_management": true,
+		"fetch":              m{"allow_private": true},
 		"clients": []m{
 			{
 				"client_id": devWebClient, "client_secret": s.WebSecret, "name": "Sample app", "website": "http://" + s.SampleApp,
