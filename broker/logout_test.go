@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -112,21 +111,7 @@ func deliver(t *testing.T, nodes ...*broker.Broker) {
 }
 
 // anotherNode is another broker over the same store: a second node, or the first after a restart.
-func anotherNode(t *testing.T, e *Env) *broker.Broker {
-	t.Helper()
-	node, err := broker.New(t.Context(), e.Config, broker.Options{
-		Log: slog.New(slog.NewJSONHandler(e.Logs, nil)), Now: e.Clock.Now, Backend: e.Backend,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := node.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return node
-}
+func anotherNode(t *testing.T, e *Env) *broker.Broker { return e.Node(t).Broker }
 
 // OpenID Connect Back-Channel Logout sections 2.4, 2.5, 2.6: what the token says, to whom, and under which key.
 func TestEachAppOfASessionIsSentALogoutTokenOfItsOwn(t *testing.T) {

@@ -93,3 +93,20 @@ func TestAnIDTokenHintWithAPairwiseSubFindsItsAccount(t *testing.T) {
 		}
 	}, pairwiseClients)
 }
+
+// A logout token names the person as the app knows them (OpenID Connect Back-Channel Logout section 2.4), or it could not find the session.
+func TestALogoutTokenHasThePairwiseSub(t *testing.T) {
+	app := newReceiver(t)
+	e := Start(t, pairwiseClients, hears("web", app))
+	b := NewBrowser(t)
+	tokens := e.SignIn(t, b, Web, "idp_hint", "google")
+	signOut(e, b, tokens)
+	deliver(t, e.Broker)
+	raw := app.tokens()
+	if len(raw) != 1 {
+		t.Fatalf("%d logout tokens", len(raw))
+	}
+	if got, want := logoutClaims(t, raw[0])["sub"], jwtPayload(t, tokens.String("id_token"))["sub"]; got != want {
+		t.Errorf("the logout token's sub is %v, the ID token's %v", got, want)
+	}
+}

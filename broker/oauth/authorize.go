@@ -13,6 +13,7 @@ import (
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 )
 
@@ -343,6 +344,9 @@ func (s *Server) judgeHints(p params, client *registry.Client, req *flow.Request
 	}
 	if raw := p.get("id_token_hint"); raw != "" {
 		hint, err := s.idTokens.VerifyIDTokenHint(raw)
+		if errors.Is(err, token.ErrEncrypted) {
+			return refuse(codeInvalidRequest, "id_token_hint is encrypted; decrypt it, and send the signed ID token that is inside")
+		}
 		if err != nil || !slices.Contains(hint.Audience, client.ID) {
 			return refuse(codeInvalidRequest, "id_token_hint is not an ID token that this server issued to this client").because(err)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
@@ -28,6 +30,8 @@ type issuance struct {
 	nonce  string
 	// binding is what the access token is bound to. answerToken sets it.
 	binding senderKey
+	// idTokenKey is what the ID token is encrypted for; nil: it is not. answerToken sets it.
+	idTokenKey *jose.JSONWebKey
 	// origin is the access token that was exchanged: what comes of it hangs on the same grant, and is an access token alone.
 	origin *token.Access
 	actor  string // JSON of an act claim (RFC 8693 section 4.1), or ""
@@ -46,7 +50,7 @@ type tokenResponse struct {
 }
 
 // issue mints the tokens. It writes nothing: the grant is the only state there is.
-func (s *Server) issue(_ context.Context, client *registry.Client, i *issuance) (*tokenResponse, error) {
+func (s *Server) issue(client *registry.Client, i *issuance) (*tokenResponse, error) {
 	now := s.now()
 	say := &token.Access{
 		ID:             token.NewID(),
@@ -127,7 +131,7 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 	}
 	extra := claims(i.account, i.scopes)
 	addRequested(extra, i.account, g.Claims, inIDToken)
-	return s.idTokens.Issue(alg, &token.IDToken{
+	signed, err := s.idTokens.Issue(alg, &token.IDToken{
 		Subject:   s.subject(client, g.AccountID),
 		Audience:  []string{client.ID},
 		IssuedAt:  now,
@@ -140,6 +144,10 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 		SID:       g.SessionID,
 		Extra:     extra,
 	})
+	if err != nil || i.idTokenKey == nil {
+		return signed, err
+	}
+	return token.Encrypt(signed, client.IDTokenEncAlg, client.IDTokenEncEnc, *i.idTokenKey)
 }
 
 // claims are what the scopes let a client know of an account (OpenID Connect Core section 5.4). They are in ID

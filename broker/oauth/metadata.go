@@ -33,6 +33,8 @@ type metadata struct {
 	GrantTypes              []string `json:"grant_types_supported"`
 	Subjects                []string `json:"subject_types_supported"`
 	IDTokenAlgs             []string `json:"id_token_signing_alg_values_supported"`
+	IDTokenEncAlgs          []string `json:"id_token_encryption_alg_values_supported"`
+	IDTokenEncEncs          []string `json:"id_token_encryption_enc_values_supported"`
 	TokenAuth               []string `json:"token_endpoint_auth_methods_supported"`
 	TokenAuthAlgs           []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	RevocationAuth          []string `json:"revocation_endpoint_auth_methods_supported"`
@@ -89,6 +91,8 @@ func (s *Server) metadata() metadata {
 		GrantTypes:              grants,
 		Subjects:                []string{registry.SubjectPublic, registry.SubjectPairwise},
 		IDTokenAlgs:             s.signingAlgs,
+		IDTokenEncAlgs:          registry.KeyEncryptionAlgorithms(),
+		IDTokenEncEncs:          registry.ContentEncryptions(),
 		TokenAuth:               everyone,
 		TokenAuthAlgs:           algs,
 		RevocationAuth:          everyone,

@@ -81,6 +81,10 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 	if refusal != nil {
 		return nil, refusal
 	}
+	idTokenKey, refusal := s.idTokenKey(r.Context(), client)
+	if refusal != nil {
+		return nil, refusal
+	}
 	binding, refusal := s.senderKey(w, r, client)
 	if refusal != nil {
 		return nil, refusal
@@ -89,8 +93,8 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 	if err != nil {
 		return nil, err
 	}
-	issuance.binding = binding
-	return s.issue(r.Context(), client, issuance)
+	issuance.binding, issuance.idTokenKey = binding, idTokenKey
+	return s.issue(client, issuance)
 }
 
 // senderKey finds what the request proves to hold, and refuses one that proves less than its client has to.

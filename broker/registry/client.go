@@ -67,6 +67,12 @@ var (
 	defaultGrants = []string{GrantAuthorizationCode, GrantRefreshToken}
 )
 
+// KeyEncryptionAlgorithms are the values of id_token_encrypted_response_alg (RFC 7518 section 4.1).
+func KeyEncryptionAlgorithms() []string { return slices.Clone(keyEncAlgs) }
+
+// ContentEncryptions are the values of id_token_encrypted_response_enc (RFC 7518 section 5.1), the default first.
+func ContentEncryptions() []string { return slices.Clone(contentEncs) }
+
 const (
 	maxName  = 100 // bytes: what a button and a headline can show
 	maxItems = 64  // scopes, connectors

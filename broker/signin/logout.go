@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/sessions"
 	"github.com/portico-id/portico/templates"
@@ -148,6 +149,9 @@ func (s *Service) readLogout(ctx context.Context, params url.Values) (logoutRequ
 	clientID := params.Get("client_id")
 	if raw := params.Get("id_token_hint"); raw != "" {
 		hint, err := s.o.IDTokens.VerifyIDTokenHint(raw)
+		if errors.Is(err, token.ErrEncrypted) {
+			return req, badLogout("The app showed an encrypted ID token, which nobody but the app can read.", err)
+		}
 		if err != nil {
 			return req, badLogout("The app showed an ID token that was not issued here.", err)
 		}

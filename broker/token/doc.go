@@ -15,7 +15,10 @@
 // alone, knows nothing of clients, accounts or HTTP, and never logs a token or a key.
 package token
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The reasons for which a string is refused. Compare with errors.Is. They say no more on
 // purpose: which check failed is of use to a forger alone.
@@ -23,6 +26,9 @@ var (
 	// ErrInvalid says that the broker did not make this string, or not for this use, or made
 	// it under a secret or key that has since been removed.
 	ErrInvalid = errors.New("invalid token")
+	// ErrEncrypted says that the string is an encrypted token, such as an ID token that was made for a client's key (see Encrypt): no
+	// other key opens it, the broker's included. It wraps ErrInvalid.
+	ErrEncrypted = fmt.Errorf("%w: it is encrypted for somebody else's key", ErrInvalid)
 	// ErrExpired says that the broker made this token and that its time has passed. A
 	// token that is expired and in any way invalid is ErrInvalid.
 	ErrExpired = errors.New("token has expired")

@@ -1,7 +1,9 @@
 package token
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -35,4 +37,18 @@ func Encrypt(signed, alg, enc string, key jose.JSONWebKey) (string, error) {
 		return "", fmt.Errorf("encrypt with %s and %s: %w", alg, enc, err)
 	}
 	return raw, nil
+}
+
+// encrypted reports whether raw looks like what Encrypt makes: five parts, and a header that says how the content is encrypted (RFC 7516
+// sections 3.1 and 4.1.2).
+func encrypted(raw string) bool {
+	if strings.Count(raw, ".") != 4 {
+		return false
+	}
+	head, _, _ := strings.Cut(raw, ".")
+	decoded, ok := decodeStrict(head)
+	var header struct {
+		Content string `json:"enc"`
+	}
+	return ok && json.Unmarshal(decoded, &header) == nil && header.Content != ""
 }

@@ -131,9 +131,13 @@ func (t *IDToken) valid() bool {
 
 // VerifyIDTokenHint reads an ID token that this broker issued, to whomever, expired or not: what a
 // client hands back as id_token_hint (OpenID Connect Core section 3.1.2.1, RP-Initiated Logout
-// section 2). ErrInvalid for every other string. It proves that the token was issued once, not that anyone
+// section 2). ErrInvalid for every other string; ErrEncrypted for one that was encrypted for its client, which has to decrypt it and hand back
+// what was inside (Core section 3.1.2.1). It proves that the token was issued once, not that anyone
 // is signed in now; that the audience is the asking client is the caller's to check.
 func (s *IDTokens) VerifyIDTokenHint(raw string) (*IDToken, error) {
+	if encrypted(raw) {
+		return nil, ErrEncrypted
+	}
 	var c idClaims
 	if err := s.keys.Verify(raw, TypeIDToken, &c); err != nil {
 		return nil, ErrInvalid
