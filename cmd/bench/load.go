@@ -55,12 +55,16 @@ func newRequest(method, target, form string) *http.Request {
 // tokens are what the token endpoint gives.
 type tokens struct {
 	Access  string `json:"access_token"`
+	Type    string `json:"token_type"`
 	Refresh string `json:"refresh_token"`
 	ID      string `json:"id_token"`
 }
 
 func (c *connection) token(issuer string, form url.Values) (tokens, error) {
-	r := newRequest(http.MethodPost, issuer+"/token", form.Encode())
+	return c.tokenWith(newRequest(http.MethodPost, issuer+"/token", form.Encode()))
+}
+
+func (c *connection) tokenWith(r *http.Request) (tokens, error) {
 	r.SetBasicAuth(clientID, clientSecret)
 	status, _, body, err := c.send(r, nil)
 	if err != nil {
@@ -73,15 +77,18 @@ func (c *connection) token(issuer string, form url.Values) (tokens, error) {
 	return t, json.Unmarshal(body, &t)
 }
 
+// accountScope is what a sign-in asks for.
+const accountScope = "openid profile email offline_access"
+
 // signIn is a whole login in a browser that has never been there: authorize, to the provider, back, and the code redeemed.
-func (c *connection) signIn(issuer, provider string) (tokens, error) {
+func (c *connection) signIn(issuer, provider, scope string) (tokens, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return tokens{}, err
 	}
 	verifier := oauth2.GenerateVerifier()
 	next := issuer + "/authorize?" + url.Values{
-		"response_type": {"code"}, "client_id": {clientID}, "redirect_uri": {redirectURI}, "scope": {"openid profile email offline_access"},
+		"response_type": {"code"}, "client_id": {clientID}, "redirect_uri": {redirectURI}, "scope": {scope},
 		"state": {"state"}, "nonce": {"nonce"}, "idp_hint": {provider},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
 	}.Encode()
@@ -114,7 +121,7 @@ func login(alg, provider string) func(*world, int) (operation, error) {
 	return func(w *world, _ int) (operation, error) {
 		c, issuer := newConnection(), w.brokers[alg].url
 		return func() error {
-			_, err := c.signIn(issuer, provider)
+			_, err := c.signIn(issuer, provider, accountScope)
 			return err
 		}, nil
 	}
@@ -123,7 +130,7 @@ func login(alg, provider string) func(*world, int) (operation, error) {
 func refresh(alg string) func(*world, int) (operation, error) {
 	return func(w *world, _ int) (operation, error) {
 		c, issuer := newConnection(), w.brokers[alg].url
-		held, err := c.signIn(issuer, "github")
+		held, err := c.signIn(issuer, "github", accountScope)
 		return func() error {
 			fresh, err := c.token(issuer, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {held.Refresh}})
 			if err == nil && fresh.Refresh == held.Refresh {
@@ -135,10 +142,89 @@ func refresh(alg string) func(*world, int) (operation, error) {
 	}
 }
 
+// boundRefresh is a refresh whose tokens are bound to a key: each sends a proof of its own.
+func boundRefresh(alg string) func(*world, int) (operation, error) {
+	return func(w *world, _ int) (operation, error) {
+		c, issuer := newConnection(), w.brokers[alg].url
+		key, err := newProofKey()
+		if err != nil {
+			return nil, err
+		}
+		held, err := c.signIn(issuer, "github", accountScope)
+		return func() error {
+			r := newRequest(http.MethodPost, issuer+"/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {held.Refresh}}.Encode())
+			proof, err := key.prove(http.MethodPost, issuer+"/token")
+			if err != nil {
+				return err
+			}
+			r.Header.Set("DPoP", proof)
+			fresh, err := c.tokenWith(r)
+			if err == nil && fresh.Type != "DPoP" {
+				err = fmt.Errorf("the token is of type %s", fresh.Type)
+			}
+			held = fresh
+			return err
+		}, err
+	}
+}
+
+// grantOperation asks for a token with the same form again and again.
+func grantOperation(alg string, form func(*connection, string) (url.Values, error)) func(*world, int) (operation, error) {
+	return func(w *world, _ int) (operation, error) {
+		c, issuer := newConnection(), w.brokers[alg].url
+		values, err := form(c, issuer)
+		return func() error {
+			_, err := c.token(issuer, values)
+			return err
+		}, err
+	}
+}
+
+func clientCredentials(alg string) func(*world, int) (operation, error) {
+	return grantOperation(alg, func(*connection, string) (url.Values, error) {
+		return url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}}, nil
+	})
+}
+
+func exchange(alg string) func(*world, int) (operation, error) {
+	return grantOperation(alg, func(c *connection, issuer string) (url.Values, error) {
+		held, err := c.signIn(issuer, "github", accountScope+" "+apiScope)
+		return url.Values{
+			"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {held.Access},
+			"subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "scope": {apiScope}, "resource": {apiIdentifier},
+		}, err
+	})
+}
+
+func password(alg string) func(*world, int) (operation, error) {
+	return grantOperation(alg, func(*connection, string) (url.Values, error) {
+		return url.Values{"grant_type": {"password"}, "username": {username}, "password": {userPassword}, "scope": {"openid"}}, nil
+	})
+}
+
+func push(alg string) func(*world, int) (operation, error) {
+	return func(w *world, _ int) (operation, error) {
+		c, issuer := newConnection(), w.brokers[alg].url
+		form := url.Values{
+			"response_type": {"code"}, "redirect_uri": {redirectURI}, "scope": {accountScope}, "state": {"state"},
+			"code_challenge": {oauth2.S256ChallengeFromVerifier(oauth2.GenerateVerifier())}, "code_challenge_method": {"S256"},
+		}.Encode()
+		return func() error {
+			r := newRequest(http.MethodPost, issuer+"/par", form)
+			r.SetBasicAuth(clientID, clientSecret)
+			status, _, body, err := c.send(r, nil)
+			if err == nil && status != http.StatusCreated {
+				err = fmt.Errorf("par: %d %s", status, body)
+			}
+			return err
+		}, nil
+	}
+}
+
 func introspect(alg string) func(*world, int) (operation, error) {
 	return func(w *world, _ int) (operation, error) {
 		c, issuer := newConnection(), w.brokers[alg].url
-		held, err := c.signIn(issuer, "github")
+		held, err := c.signIn(issuer, "github", accountScope)
 		form := url.Values{"token": {held.Access}}.Encode()
 		return func() error {
 			r := newRequest(http.MethodPost, issuer+"/introspect", form)
@@ -155,7 +241,7 @@ func introspect(alg string) func(*world, int) (operation, error) {
 func userinfo(alg string) func(*world, int) (operation, error) {
 	return func(w *world, _ int) (operation, error) {
 		c, issuer := newConnection(), w.brokers[alg].url
-		held, err := c.signIn(issuer, "github")
+		held, err := c.signIn(issuer, "github", accountScope)
 		return func() error {
 			r := newRequest(http.MethodGet, issuer+"/userinfo", "")
 			r.Header.Set("Authorization", "Bearer "+held.Access)

@@ -40,6 +40,11 @@ const (
 	clientID    = "bench"
 	redirectURI = "http://127.0.0.1:1/callback"
 	readyWithin = 30 * time.Second
+
+	apiIdentifier = "https://api.example.com/"
+	apiScope      = "notes:read"
+	username      = "ann"
+	userPassword  = "a password that the bench alone knows"
 )
 
 var clientSecret = token.NewSecret("")

@@ -48,15 +48,21 @@ func MongoDB(t testing.TB, now func() time.Time) store.Backend {
 			t.Error(err)
 		}
 		// Over a connection of its own: the test may have closed the store.
-		again, err := mongo.Open(context.Background(), options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(again.Drop(context.Background()), again.Close()); err != nil {
-			t.Error(err)
-		}
+		DropMongoDB(t, options.Database)
 	})
 	return db
+}
+
+// DropMongoDB drops a database at the server that MongoDBVariable names, for tests whose broker processes opened it themselves.
+func DropMongoDB(t testing.TB, database string) {
+	t.Helper()
+	db, err := mongo.Open(context.Background(), mongo.Options{URI: os.Getenv(MongoDBVariable), Database: database, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Drop(context.Background()), db.Close()); err != nil {
+		t.Error(err)
+	}
 }
 
 // Backends are the stores there are to test on: SQLite always, MongoDB where MongoDBVariable is set.
