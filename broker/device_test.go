@@ -235,6 +235,44 @@ func TestADevicesTokensAreBoundToTheKeyThatItPollsWith(t *testing.T) {
 	}
 }
 
+// A device may ask for a fresh sign-in, for a way to sign in, for single claims (OpenID Connect Core sections 3.1.2.1, 5.5). It may not ask
+// that nobody is asked.
+func TestADeviceMayAskHowAPersonSignsIn(t *testing.T) {
+	e := Start(t, withDevices)
+	b := NewBrowser(t)
+	e.SignIn(t, b, Web, "idp_hint", "google")
+	e.Clock.Advance(time.Hour)
+	d := startDevice(t, e, TV, "max_age", "60", "prompt", "none", "scope", "openid", "claims", `{"id_token":{"email":null}}`)
+	page := b.Get(d.String("verification_uri_complete")).Submit(0, "")
+	if page.Location() != nil || len(page.Forms) == 0 || page.Forms[0].Buttons[0].Name != "connector" {
+		t.Fatalf("an old session answers max_age=60: %d\n%s", page.Status, page.Body)
+	}
+	page = toConfirm(t, b, page)
+	if !strings.Contains(page.Body, "See your email address") {
+		t.Errorf("the confirmation does not say what the claims are:\n%s", page.Body)
+	}
+	answer(b, page, "allow")
+	if claims := jwtPayload(t, d.poll().String("id_token")); claims["email"] == nil || claims["name"] != nil {
+		t.Errorf("the ID token says %v", claims)
+	}
+	d = startDevice(t, e, TV, "claims", `{"id_token":{"acr":{"essential":true,"values":["urn:portico:acr:mfa"]}}}`)
+	page = b.Get(d.String("verification_uri_complete")).Submit(0, "")
+	for range 6 {
+		if location := page.Location(); location != nil {
+			page = b.Get(location.String())
+		} else if !strings.Contains(page.Body, "Nothing was connected") {
+			page = page.Submit(0, "")
+		}
+	}
+	if !strings.Contains(page.Body, "a stronger way to sign in") {
+		t.Errorf("an acr that nobody can meet ends at %d\n%s", page.Status, page.Body)
+	}
+	d.want("authorization_pending")
+	if r := e.Post(t, "/device_authorization", TV, url.Values{"scope": {"openid"}, "max_age": {"soon"}}); r.String("error") != "invalid_request" {
+		t.Errorf("max_age=soon: %d %v", r.Status, r.Body)
+	}
+}
+
 // What a device asks for is judged when it asks, said to the person in the api's words, and what its tokens are for (RFC 8707, RFC 9396).
 func TestADevicesTokensAreForTheAPIThatWasNamed(t *testing.T) {
 	e := Start(t, withDevices, withAPIs)
@@ -794,6 +832,24 @@ func TestGuessersWithManyAddressesDoNotKeepEverybodyOut(t *testing.T) {
 			t.Errorf("somebody signed in may guess on: %d", p.Status)
 		}
 	}, withDevices)
+}
+
+// Somebody in the office guesses. The others at the same address who are signed in connect their devices all the same.
+func TestAGuesserDoesNotKeepOutWhoIsSignedInAtTheSameAddress(t *testing.T) {
+	e := Start(t, withDevices)
+	b := NewBrowser(t)
+	e.SignIn(t, b, Web, "idp_hint", "google")
+	for range 12 {
+		guess(e, NewBrowser(t), "BBBB-BBBB")
+	}
+	d := startDevice(t, e, TV)
+	if p := guess(e, NewBrowser(t), d.String("user_code")); p.Status != http.StatusTooManyRequests {
+		t.Errorf("a stranger at the address gets %d", p.Status)
+	}
+	answer(b, d.confirm(b), "allow")
+	if r := d.poll(); r.Status != http.StatusOK {
+		t.Errorf("the device of somebody signed in gets %d %v", r.Status, r.Body)
+	}
 }
 
 // A family behind one address connects what it has: right codes cost nothing, nor do codes that cannot be any.

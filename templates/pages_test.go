@@ -96,7 +96,7 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 	})
 	for _, outcome := range []DeviceOutcome{DeviceConnected, DeviceDenied, ""} {
 		render("device done: "+string(outcome), func(b *bytes.Buffer) error {
-			return p.DeviceDone(b, DeviceDonePage{App: app, Outcome: outcome, AgainURL: link})
+			return p.DeviceDone(b, DeviceDonePage{App: app, Outcome: outcome, Reason: name, AgainURL: link})
 		})
 	}
 	render("home", func(b *bytes.Buffer) error {

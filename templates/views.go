@@ -111,6 +111,7 @@ const (
 type DeviceDonePage struct {
 	App      App
 	Outcome  DeviceOutcome
+	Reason   string // why it ended, if nobody has answered and it was not the person
 	AgainURL string // where the code can be entered again, if nobody has answered; http, https or a path, anything else is left out
 }
 

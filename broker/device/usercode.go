@@ -13,7 +13,7 @@ import (
 const alphabet = "BCDFGHJKLMNPQRSTVWXZ"
 
 // userCodeLength letters give 20^8, 25,600,000,000 codes, 34.5 bits. What a guesser can do with that is bounded by three
-// things (section 5.1): a code lives for minutes; an address makes about twenty guesses an hour (broker/signin); and all
+// things (section 5.1): a code lives for minutes; an address makes about fifteen guesses an hour (broker/signin); and all
 // guessers together ten thousand. With a thousand codes waiting at any time that is one hit in 2,500 hours of an attack by
 // hundreds of addresses at once. A hit finds a device that waits, on which the guesser can sign in as himself: it gives nothing of
 // anybody else's. Longer codes would be typed wrong on a phone more often than they would help.

@@ -46,9 +46,12 @@ func (s *Server) startDevice(r *http.Request) (*deviceResponse, error) {
 		return nil, refuse(codeUnauthorizedClient, "this client is not registered for the grant type %s", registry.GrantDeviceCode)
 	}
 	req := flow.Request{ClientID: client.ID}
-	if refusal := s.judgeScope(p, client, &req); refusal != nil {
-		return nil, refusal
+	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{s.judgeScope, judgePrompt, judgeClaims} {
+		if refusal := step(p, client, &req); refusal != nil {
+			return nil, refusal
+		}
 	}
+	req.Prompt = nil // The person is always asked, and by pages: there is no other way to answer a device.
 	doc, userCode, err := s.devices.Start(r.Context(), req, origin(r))
 	if err != nil {
 		return nil, internal(err)

@@ -89,10 +89,10 @@ const maxTypedAgain = 64
 // The limits on entering codes. A wrong code costs a try, a right one none. What they leave a guesser is reckoned up beside the codes
 // themselves, in broker/device.
 var (
-	// guessesOfOne bounds one address, one browser and one account: ten slips are free; whoever guesses on gets about twenty guesses
+	// guessesOfOne bounds one address, one browser and one account: ten slips are free; whoever guesses on gets about fifteen guesses
 	// an hour, by waiting or by starting over.
-	guessesOfOne = throttle.Limit{Free: 10, First: 10 * time.Second, Max: 15 * time.Minute, Memory: time.Hour}
-	// guessesOfAll bounds all of them in one hour, for those who have many addresses. To use it up takes five hundred.
+	guessesOfOne = throttle.Limit{Free: 10, First: 10 * time.Second, Max: 5 * time.Minute, Memory: time.Hour}
+	// guessesOfAll bounds all of them in one hour, for those who have many addresses. To use it up takes more than six hundred.
 	guessesOfAll = throttle.Limit{Free: 10_000, First: time.Second, Max: time.Minute, Memory: 2 * time.Hour}
 )
 
@@ -104,42 +104,44 @@ const (
 	guessesInTotal   = "device.total"
 )
 
+// guesser is one thing that a person's tries are counted by.
+type guesser struct{ purpose, value string }
+
+// guessersOf are what the tries of a request are counted by. Whoever is signed in is counted by account, and not with the
+// others at the same address or everywhere: a guesser among them must not keep all of them out.
+func (s *Service) guessersOf(r *http.Request) (all []guesser, signedIn bool, err error) {
+	session, err := s.goodSession(r)
+	if err != nil {
+		return nil, false, err
+	}
+	if session != nil {
+		all = append(all, guesser{guessesByAccount, session.AccountID})
+	} else if ip := web.ClientIP(r.Context()); ip.IsValid() {
+		all = append(all, guesser{guessesByAddress, throttle.Address(ip)})
+	}
+	if browser := s.o.Sessions.Browser(r); browser != "" {
+		all = append(all, guesser{guessesByBrowser, browser})
+	}
+	return all, session != nil, nil
+}
+
 // findDevice looks a code up and counts it if it was a guess. wait says that nothing was looked up, and for how long to
 // wait; doc is nil if nobody was given the code.
 func (s *Service) findDevice(r *http.Request, code string) (doc *device.Doc, client *registry.Client, wait time.Duration, err error) {
 	ctx := r.Context()
 	hour := s.o.Now().Truncate(time.Hour).Format(time.RFC3339)
-	type counted struct{ purpose, value string }
-	var who []counted
-	if ip := web.ClientIP(ctx); ip.IsValid() {
-		who = append(who, counted{guessesByAddress, throttle.Address(ip)})
-	}
-	if browser := s.o.Sessions.Browser(r); browser != "" {
-		who = append(who, counted{guessesByBrowser, browser})
-	}
-	wait, err = s.o.Throttle.Wait(ctx, guessesInTotal, hour, guessesOfAll)
+	guessers, signedIn, err := s.guessersOf(r)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	if wait > 0 {
-		// Guessers at work must not keep everybody out: whoever is signed in is counted by account instead.
-		session, err := s.goodSession(r)
-		if err != nil || session == nil {
+	if !signedIn {
+		if wait, err = s.o.Throttle.Wait(ctx, guessesInTotal, hour, guessesOfAll); err != nil || wait > 0 {
 			return nil, nil, wait, err
 		}
-		who = append(who, counted{guessesByAccount, session.AccountID})
 	}
-	forgive := func(who []counted) error {
-		var failed error
-		for _, c := range who {
-			failed = errors.Join(failed, s.o.Throttle.Forgive(ctx, c.purpose, c.value))
-		}
-		return failed
-	}
-	for i, c := range who {
-		wait, err = s.o.Throttle.Try(ctx, c.purpose, c.value, guessesOfOne)
-		if err != nil || wait > 0 {
-			return nil, nil, wait, errors.Join(err, forgive(who[:i]))
+	for i, g := range guessers {
+		if wait, err = s.o.Throttle.Try(ctx, g.purpose, g.value, guessesOfOne); err != nil || wait > 0 {
+			return nil, nil, wait, errors.Join(err, s.forgive(ctx, guessers[:i]))
 		}
 	}
 	doc, client, err = s.deviceOf(ctx, code)
@@ -147,12 +149,20 @@ func (s *Service) findDevice(r *http.Request, code string) (doc *device.Doc, cli
 		return nil, nil, 0, err
 	}
 	if doc != nil {
-		return doc, client, 0, forgive(who)
+		return doc, client, 0, s.forgive(ctx, guessers)
 	}
 	// Counted after the fact, so that those who typed it right do not all write one document. A few more than allowed may
-	// slip through at once; each address's own are counted before.
+	// slip through at once; each guesser's own are counted before.
 	_, err = s.o.Throttle.Try(ctx, guessesInTotal, hour, guessesOfAll)
 	return nil, nil, 0, err
+}
+
+func (s *Service) forgive(ctx context.Context, guessers []guesser) error {
+	var failed error
+	for _, g := range guessers {
+		failed = errors.Join(failed, s.o.Throttle.Forgive(ctx, g.purpose, g.value))
+	}
+	return failed
 }
 
 // deviceOf is the authorization that waits under a code, and its client; nil if there is none.
@@ -284,6 +294,10 @@ func (s *Service) showDeviceDone(w http.ResponseWriter, r *http.Request, doc *fl
 		page.Outcome = templates.DeviceConnected
 	case f.Device.Denied:
 		page.Outcome = templates.DeviceDenied
+	case f.Failure.Code == "login_required":
+		page.Reason = "It asked for somebody else than the account that you signed in with."
+	case f.Failure.Code == "unmet_authentication_requirements":
+		page.Reason = "It asked for a stronger way to sign in than the one that you used."
 	}
 	s.page(w, r, doc, http.StatusOK, func(b *pageWriter) error { return s.o.Pages.DeviceDone(b, page) })
 }
