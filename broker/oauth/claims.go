@@ -104,6 +104,8 @@ func (c *claimRequest) accepts(value any) bool {
 var claimScopes = map[string]string{
 	"name": ScopeProfile, "given_name": ScopeProfile, "family_name": ScopeProfile, "preferred_username": ScopeProfile,
 	"picture": ScopeProfile, "locale": ScopeProfile, "updated_at": ScopeProfile,
+	"middle_name": ScopeProfile, "nickname": ScopeProfile, "profile": ScopeProfile, "website": ScopeProfile,
+	"gender": ScopeProfile, "birthdate": ScopeProfile, "zoneinfo": ScopeProfile,
 	"email": ScopeEmail, "email_verified": ScopeEmail,
 }
 

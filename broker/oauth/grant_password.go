@@ -63,7 +63,7 @@ func (s *Server) password(t *tokenRequest) (*issuance, error) {
 	if err != nil {
 		return nil, internal(err)
 	}
-	return &issuance{grant: g, account: account, target: target, scopes: entitled.scopes}, nil
+	return &issuance{grant: g, account: account, target: target, scopes: target.asked}, nil
 }
 
 // busyWait is when to try again what was refused because too many passwords were being checked: they are done by then.

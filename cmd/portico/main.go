@@ -22,6 +22,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the broker."`
 	Config  configCommand  `cmd:"" help:"Look at the configuration."`
 	Client  clientCommand  `cmd:"" help:"Register and manage apps."`
+	Account accountCommand `cmd:"" help:"Manage accounts, and make local ones."`
 	Keys    keysCommand    `cmd:"" help:"Look at the signing keys and rotate them."`
 	Health  healthCommand  `cmd:"" help:"Ask a running broker whether it is ready; for container health checks."`
 	Version versionCommand `cmd:"" help:"Print the version."`
@@ -29,6 +30,7 @@ type commands struct {
 
 // process is what a command has from the process that runs it, so that tests can give it something else.
 type process struct {
+	stdin          io.Reader // nil: there is none
 	stdout, stderr io.Writer
 	environ        []string
 }
@@ -36,7 +38,7 @@ type process struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], process{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
+	os.Exit(run(ctx, os.Args[1:], process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 
 // run parses the arguments and does what they say. It returns the exit status: 0, 1 for a command that failed, 2 for one that
