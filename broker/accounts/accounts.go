@@ -52,11 +52,11 @@ func (m *Manager) Add(ctx context.Context, username, password string, p identity
 	if err != nil {
 		return nil, err
 	}
-	switch _, err := m.Credentials.Owner(ctx, normal); {
-	case err == nil:
-		return nil, local.ErrTaken
-	case !errors.Is(err, local.ErrNotFound):
-		return nil, err
+	// Looked at first, so that a name that is taken makes no account; Set decides.
+	if owner, err := m.Credentials.Owner(ctx, normal); err == nil {
+		if _, err := m.Accounts.Get(ctx, owner); err == nil {
+			return nil, local.ErrTaken
+		}
 	}
 	p.Username = normal
 	account, err := m.Accounts.Create(ctx, p)

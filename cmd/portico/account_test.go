@@ -30,7 +30,9 @@ func serveInBackground(t *testing.T, path, address string) {
 	ctx, stop := context.WithCancel(context.Background())
 	var stdout, stderr output
 	status := make(chan int, 1)
-	go func() { status <- run(ctx, []string{"serve", "--config", path}, process{stdout: &stdout, stderr: &stderr}) }()
+	go func() {
+		status <- run(ctx, []string{"serve", "--config", path}, process{stdout: &stdout, stderr: &stderr})
+	}()
 	t.Cleanup(func() {
 		stop()
 		if s := <-status; s != 0 {
