@@ -24,6 +24,7 @@ import (
 	"github.com/portico-id/portico/broker/logout"
 	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/pairwise"
+	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/signin"
@@ -144,6 +145,10 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		return err
 	}
 
+	if cfg.ClientIDMetadata.Mode != config.ModeOff {
+		b.Clients.Resolve(clientDocuments(cfg, outgoing, o).Client)
+	}
+
 	idTokens := token.NewIDTokens(b.keys, cfg.Issuer)
 	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
 		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
@@ -184,6 +189,11 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		TrustedIssuers: trustedIssuers(cfg),
 		Ring:           b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Passwords: b.Credentials, Sessions: sessionManagement,
+
+		Registration:    registration(cfg, b.Ring),
+		ClientDocuments: cfg.ClientIDMetadata.Mode != config.ModeOff,
+		Quota:           quota.New(b.Backend, o.Now),
+
 		Browser: func(w http.ResponseWriter, r *http.Request) string { return people.Browser(w, r) },
 		Proceed: func(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
 			people.Proceed(w, r, doc, client)

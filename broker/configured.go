@@ -2,18 +2,24 @@ package broker
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/portico-id/portico/broker/clientdoc"
+	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/local"
 	"github.com/portico-id/portico/broker/oauth"
+	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/signin"
+	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
 	"github.com/portico-id/portico/connectors"
 	"github.com/portico-id/portico/connectors/sandbox"
@@ -150,6 +156,49 @@ func Check(cfg *config.Config) error {
 	}
 	_, err := openAPIs(cfg)
 	return errors.Join(append(problems, err, registry.CheckStatic(staticClients(cfg)...), checkAccounts(cfg, staticAccounts(cfg)))...)
+}
+
+// policy is what clients may have that register themselves, or that nobody registers: of what is on, what the configuration allows them.
+func policy(cfg *config.Config) registry.Policy {
+	p := registry.Policy{Scopes: cfg.Registration.Scopes, PKCEOptional: cfg.Registration.PKCE == "optional"}
+	for _, grant := range cfg.Registration.GrantTypes {
+		if slices.Contains(cfg.GrantTypes, grant) {
+			p.GrantTypes = append(p.GrantTypes, grant)
+		}
+	}
+	return p
+}
+
+// registration is how clients may register themselves. The initial access tokens are hashed here, once.
+func registration(cfg *config.Config, ring *token.Keyring) oauth.Registration {
+	r := oauth.Registration{
+		On:                cfg.Registration.Mode != config.ModeOff,
+		Open:              cfg.Registration.Mode == config.ModeOpen,
+		MaxPerHour:        cfg.Registration.MaxPerHour,
+		UnusedLifetime:    cfg.Registration.UnusedLifetime.Std(),
+		Policy:            policy(cfg),
+		Statements:        map[string]keyset.Source{},
+		StatementRequired: cfg.Registration.SoftwareStatement.Required,
+	}
+	for _, initial := range cfg.Registration.InitialAccessTokens {
+		r.InitialTokens = append(r.InitialTokens, ring.HashSecret(initial.Secret.Reveal()))
+	}
+	for _, issuer := range cfg.Registration.SoftwareStatement.Issuers {
+		r.Statements[issuer.Issuer] = keyset.Source{JWKS: issuer.JWKS.Reveal(), URI: issuer.JWKSURI}
+	}
+	return r
+}
+
+// clientDocuments knows the clients whose id is the address of their metadata.
+func clientDocuments(cfg *config.Config, outgoing *fetch.Client, o Options) *clientdoc.Documents {
+	var hosts []string // nil: all
+	if cfg.ClientIDMetadata.Mode == config.ModeAllowlist {
+		hosts = cfg.ClientIDMetadata.Hosts
+	}
+	return clientdoc.New(clientdoc.Options{
+		Fetch: outgoing, Policy: policy(cfg), Hosts: hosts, Now: o.Now,
+		Asker: func(ctx context.Context) string { return quota.AddressKey(web.ClientIP(ctx)) },
+	})
 }
 
 // The broker's registration at the simulated providers, which guards nothing.

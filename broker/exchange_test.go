@@ -350,7 +350,7 @@ func TestTokensOfAnAppThatIsGoneAreNotExchanged(t *testing.T) {
 	if r := exchange(t, e, as, subject, "resource", notesAPI); r.Status != http.StatusOK {
 		t.Fatalf("%d %v", r.Status, r.Body)
 	}
-	if _, err := e.Broker.Clients.Update(t.Context(), app.ID, func(c *registry.Client) { c.Disabled = true }); err != nil {
+	if _, err := e.Broker.Clients.Update(t.Context(), app.ID, func(c *registry.Client) error { c.Disabled = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	expectError(t, exchange(t, e, as, subject, "resource", notesAPI), "invalid_request")

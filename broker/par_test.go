@@ -332,7 +332,7 @@ func TestAPushedRequestIsJudgedAgainWhenItIsUsed(t *testing.T) {
 		func(c *registry.Client) { c.RedirectURIs = []string{"https://app.example.com/moved"} },
 		func(c *registry.Client) { c.RedirectURIs, c.Disabled = []string{Web.RedirectURI}, true },
 	} {
-		if _, err := e.Broker.Clients.Update(t.Context(), added.ID, edit); err != nil {
+		if _, err := e.Broker.Clients.Update(t.Context(), added.ID, func(c *registry.Client) error { edit(c); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if page := NewBrowser(t).Get(address); page.Status != http.StatusBadRequest || page.Location() != nil {

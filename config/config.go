@@ -31,6 +31,9 @@ type Config struct {
 	// TrustedIssuers are those whose assertions give tokens for people (RFC 7523). Without any the grant type jwt-bearer is off.
 	TrustedIssuers []TrustedIssuer `yaml:"trusted_issuers,omitempty"`
 	Accounts       []Account       `yaml:"accounts,omitempty"`
+	// Registration is about clients that register themselves, ClientIDMetadata about those that nobody registers.
+	Registration     Registration     `yaml:"registration"`
+	ClientIDMetadata ClientIDMetadata `yaml:"client_id_metadata"`
 	// GrantTypes are those that are on. A client needs to be registered for each that it uses, all the same.
 	GrantTypes []string `yaml:"grant_types"`
 	Tokens     Tokens   `yaml:"tokens"`

@@ -38,6 +38,18 @@ func base() *Config {
 			// and costs every app an extra round trip now and then.
 			DPoPNonce: "off",
 		},
+		Registration: Registration{
+			Mode: ModeOff,
+			// A developer who tries, or an office whose people install an app, registers less often than this.
+			MaxPerHour: 20,
+			Scopes:     []string{"openid", "profile", "email", "offline_access"},
+			GrantTypes: []string{"authorization_code", "refresh_token"},
+			PKCE:       "required",
+			// Who registers means to sign somebody in soon. What is left behind is collected.
+			UnusedLifetime: Duration(30 * day),
+		},
+		ClientIDMetadata: ClientIDMetadata{Mode: ModeOff},
+
 		Sessions:     Sessions{Lifetime: Duration(30 * day), IdleLifetime: Duration(14 * day)},
 		FlowLifetime: Duration(30 * time.Minute),
 		// Time to fetch a phone and sign in, and no more: a phisher has as long to talk somebody into typing it (RFC 8628 section 5.4).

@@ -73,6 +73,9 @@ func sprint(v reflect.Value) string {
 	if d, ok := v.Interface().(Duration); ok {
 		return d.String()
 	}
+	if v.Kind() == reflect.Int {
+		return strconv.FormatInt(v.Int(), 10)
+	}
 	if v.Kind() == reflect.Slice {
 		return "[" + strings.Join(v.Interface().([]string), " ") + "]"
 	}

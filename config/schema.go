@@ -142,6 +142,12 @@ func set(v reflect.Value, w word) string {
 			return fmt.Sprintf("has %d bytes, at most %d are allowed", len(w.text), maxTextBytes)
 		}
 		v.Set(reflect.ValueOf(NewSecret(w.text)))
+	case v.Kind() == reflect.Int:
+		n, err := strconv.ParseInt(w.text, 10, 32)
+		if err != nil {
+			return quote(w.text) + " is not a whole number"
+		}
+		v.SetInt(n)
 	case v.Kind() == reflect.Bool:
 		switch w.text {
 		case "true", "false":

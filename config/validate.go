@@ -79,6 +79,8 @@ func (c *Config) validate() Problems {
 	v.connectors(c)
 	v.clients(c)
 	v.trustedIssuers(c)
+	v.registration(&c.Registration)
+	v.clientIDMetadata(&c.ClientIDMetadata)
 	v.list("grant_types", c.GrantTypes, maxList)
 	for i, grant := range c.GrantTypes {
 		v.check(item("grant_types", i), oneOf(grant, grantTypes...))

@@ -58,6 +58,7 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 		return p.Consent(b, ConsentPage{
 			App: app, Action: "/signin/f/consent", SwitchAction: "/signin/f/switch", Account: account,
 			Scopes: []ScopeView{{Name: "openid", Sentence: name, New: true}, {Name: name}}, OfflineAccess: true,
+			Unverified: true, GoesTo: name, PolicyURL: link, TermsURL: link,
 		})
 	})
 	render("link", func(b *bytes.Buffer) error {

@@ -52,6 +52,13 @@ type ConsentPage struct {
 	Scopes        []ScopeView
 	Details       []DetailView
 	OfflineAccess bool // the app keeps its access while the person is away
+
+	// Unverified says that nobody who runs the broker has looked at the app: what it says of itself is its own word. GoesTo is the host
+	// that the answer goes to, which is sure; empty where it is a program on the person's own device.
+	Unverified bool
+	GoesTo     string
+	// What the app would have people read; a URL that is no http or https URL is left out.
+	PolicyURL, TermsURL string
 }
 
 // ScopeView is one scope as a person reads it.

@@ -95,7 +95,7 @@ func (r *Recorder) Record(ctx context.Context, e Event) {
 		owner = e.ClientID
 	}
 	doc := &store.Doc[Event]{
-		Meta:  store.Meta{ID: strings.ToLower(rand.Text()), Owner: owner, Expires: e.At.Add(retention)},
+		Meta:  store.Meta{ID: strings.ToLower(rand.Text()), Owner: ownerKey(owner), Expires: e.At.Add(retention)},
 		Value: e,
 	}
 	// What happened has happened, even if whoever asked for it has gone away since.
@@ -106,5 +106,13 @@ func (r *Recorder) Record(ctx context.Context, e Event) {
 
 // Of lists the events of an account, or of a client where no account was involved, in no particular order.
 func (r *Recorder) Of(ctx context.Context, owner, after string) ([]*store.Doc[Event], error) {
-	return r.docs.List(ctx, store.Query{Owner: owner, After: after})
+	return r.docs.List(ctx, store.Query{Owner: ownerKey(owner), After: after})
+}
+
+// ownerKey is an owner as the store takes it: the id of a client may be a URL. "" is nobody in particular.
+func ownerKey(owner string) string {
+	if owner == "" {
+		return ""
+	}
+	return store.Key(owner)
 }

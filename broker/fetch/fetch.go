@@ -64,9 +64,18 @@ type Options struct {
 	RootCAs *x509.CertPool
 }
 
+// StatusError is ErrStatus with the status.
+type StatusError struct{ Status int }
+
+func (e *StatusError) Error() string { return fmt.Sprintf("%v but %d", ErrStatus, e.Status) }
+
+// Is makes errors.Is(err, ErrStatus) hold.
+func (e *StatusError) Is(target error) bool { return target == ErrStatus }
+
 // Client fetches. Its methods may be called concurrently.
 type Client struct {
 	http         *http.Client
+	direct       *http.Client // follows no redirect at all
 	allowPrivate bool
 }
 
@@ -87,24 +96,22 @@ func New(o Options) *Client {
 	if !o.AllowPrivate {
 		dialer.Control = publicOnly
 	}
+	transport := &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout:    dialTimeout,
+		ResponseHeaderTimeout:  headerTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxConnsPerHost:        maxPerHost,
+		MaxIdleConnsPerHost:    1,
+		MaxIdleConns:           maxPerHost,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: maxHeader,
+	}
 	return &Client{
 		allowPrivate: o.AllowPrivate,
-		http: &http.Client{
-			Timeout: totalTimeout,
-			Transport: &http.Transport{
-				DialContext:            dialer.DialContext,
-				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
-				TLSHandshakeTimeout:    dialTimeout,
-				ResponseHeaderTimeout:  headerTimeout,
-				ForceAttemptHTTP2:      true,
-				MaxConnsPerHost:        maxPerHost,
-				MaxIdleConnsPerHost:    1,
-				MaxIdleConns:           maxPerHost,
-				IdleConnTimeout:        time.Minute,
-				MaxResponseHeaderBytes: maxHeader,
-			},
-			CheckRedirect: sameHost,
-		},
+		http:         &http.Client{Timeout: totalTimeout, Transport: transport, CheckRedirect: sameHost},
+		direct:       &http.Client{Timeout: totalTimeout, Transport: transport, CheckRedirect: nowhere},
 	}
 }
 
@@ -134,13 +141,22 @@ func (c *Client) parse(raw string) (*url.URL, error) {
 // Get fetches an address whose answer is of the media types in accept and no longer than maxBytes. ErrAddress, ErrRedirect, ErrStatus,
 // ErrTooLarge, and whatever the network says.
 func (c *Client) Get(ctx context.Context, address, accept string, maxBytes int64) (*Response, error) {
-	res, err := c.do(ctx, http.MethodGet, address, http.Header{"Accept": {accept}}, nil)
+	return c.get(ctx, c.http, address, accept, maxBytes)
+}
+
+// GetDirect is Get for what has to be at the address itself: every redirect is ErrRedirect.
+func (c *Client) GetDirect(ctx context.Context, address, accept string, maxBytes int64) (*Response, error) {
+	return c.get(ctx, c.direct, address, accept, maxBytes)
+}
+
+func (c *Client) get(ctx context.Context, by *http.Client, address, accept string, maxBytes int64) (*Response, error) {
+	res, err := c.do(ctx, by, http.MethodGet, address, http.Header{"Accept": {accept}}, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch %s: %w but %d", hostOf(address), ErrStatus, res.StatusCode)
+		return nil, fmt.Errorf("fetch %s: %w", hostOf(address), &StatusError{Status: res.StatusCode})
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBytes+1))
 	if err != nil {
@@ -157,7 +173,7 @@ func (c *Client) Get(ctx context.Context, address, accept string, maxBytes int64
 
 // PostForm sends a form and says with which status it was answered. ErrAddress, ErrRedirect, and whatever the network says.
 func (c *Client) PostForm(ctx context.Context, address string, form url.Values) (status int, err error) {
-	res, err := c.do(ctx, http.MethodPost, address, http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, strings.NewReader(form.Encode()))
+	res, err := c.do(ctx, c.http, http.MethodPost, address, http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, strings.NewReader(form.Encode()))
 	if err != nil {
 		return 0, err
 	}
@@ -166,7 +182,7 @@ func (c *Client) PostForm(ctx context.Context, address string, form url.Values) 
 	return res.StatusCode, nil
 }
 
-func (c *Client) do(ctx context.Context, method, address string, header http.Header, body io.Reader) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, by *http.Client, method, address string, header http.Header, body io.Reader) (*http.Response, error) {
 	u, err := c.parse(address)
 	if err != nil {
 		return nil, err
@@ -177,7 +193,7 @@ func (c *Client) do(ctx context.Context, method, address string, header http.Hea
 	}
 	req.Header = header
 	req.Header.Set("User-Agent", "portico")
-	res, err := c.http.Do(req)
+	res, err := by.Do(req)
 	if err != nil {
 		var inner *url.Error
 		if errors.As(err, &inner) {
@@ -197,6 +213,9 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	}
 	return nil
 }
+
+// nowhere follows no redirect.
+func nowhere(*http.Request, []*http.Request) error { return ErrRedirect }
 
 // publicOnly refuses a connection by the address that the name resolved to.
 func publicOnly(_, address string, _ syscall.RawConn) error {

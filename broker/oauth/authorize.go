@@ -156,6 +156,14 @@ func (s *Server) askingClient(r *http.Request, query url.Values) (*registry.Clie
 	}
 	client, err := s.clients.Get(r.Context(), id)
 	switch {
+	case errors.Is(err, registry.ErrInvalid):
+		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echo(id), describable(invalidMetadata(err).Description))
+		page.Cause = err
+		return nil, page
+	case errors.Is(err, registry.ErrUnavailable):
+		page := badPage("The app calls itself '%s', and what is to be read of it there cannot be read at the moment.", echo(id))
+		page.Status, page.ToDo, page.Cause = http.StatusBadGateway, "Try again in a moment.", err
+		return nil, page
 	case errors.Is(err, registry.ErrNotFound):
 		return nil, badPage("No app is registered here with the client id '%s'.", echo(id))
 	case err != nil:

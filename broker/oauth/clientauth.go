@@ -170,7 +170,9 @@ func (s *Server) knownClient(ctx context.Context, id string) (*registry.Client, 
 	client, err := s.clients.Get(ctx, id)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return nil, badClient("no such client")
+		return nil, badClientBecause(err)
+	case errors.Is(err, registry.ErrUnavailable):
+		return nil, &Error{Code: codeUnavailable, Description: "the metadata at the address that is the client_id cannot be read at the moment", Status: http.StatusServiceUnavailable, Cause: err}
 	case err != nil:
 		return nil, internal(err)
 	case client.Disabled:

@@ -52,8 +52,8 @@ const (
 	codeUnsupportedGrant    = "unsupported_grant_type"    // RFC 6749 section 5.2
 	codeInvalidScope        = "invalid_scope"             // RFC 6749 sections 4.1.2.1, 5.2
 	codeUnsupportedResponse = "unsupported_response_type" // RFC 6749 section 4.1.2.1
-	codeServerError         = "server_error"              // RFC 6749 section 4.1.2.1
 	codeUnavailable         = "temporarily_unavailable"   // RFC 6749 section 4.1.2.1
+	codeServerError         = "server_error"              // RFC 6749 section 4.1.2.1
 	codeRequestUnsupported  = "request_not_supported"     // OpenID Connect Core section 3.1.2.6
 	codeRequestURIUnsup     = "request_uri_not_supported" // OpenID Connect Core section 3.1.2.6
 	codeRegistrationUnsup   = "registration_not_supported"

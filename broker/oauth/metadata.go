@@ -63,6 +63,7 @@ type metadata struct {
 
 	ServiceDocumentation string `json:"service_documentation,omitempty"`
 	logoutMetadata
+	registrationMetadata
 }
 
 func (s *Server) metadata() metadata {
@@ -77,6 +78,7 @@ func (s *Server) metadata() metadata {
 	algs := append(keyset.Algorithms(), algHS256)
 	m := metadata{
 		logoutMetadata:          s.logoutMetadata(),
+		registrationMetadata:    s.registrationMetadata(),
 		Issuer:                  s.issuer,
 		AuthorizationEndpoint:   s.issuer + PathAuthorize,
 		TokenEndpoint:           s.issuer + PathToken,

@@ -27,6 +27,7 @@ import (
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/pairwise"
+	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/token"
@@ -43,6 +44,7 @@ const (
 	PathJWKS       = "/jwks.json"
 	PathLogout     = "/logout"
 	PathPush       = "/par"
+	PathRegister   = "/register"
 
 	// PathCheckSession is the check_session_iframe (OpenID Connect Session Management section 3.3).
 	PathCheckSession        = "/check-session"
@@ -112,6 +114,11 @@ type Options struct {
 
 	// Passwords are those of local accounts.
 	Passwords Passwords
+	// Registration is how clients may register themselves; Quota bounds how often.
+	Registration Registration
+	Quota        *quota.Quota
+	// ClientDocuments says that a client's id may be the address of its metadata.
+	ClientDocuments bool
 
 	// Sessions switches OpenID Connect Session Management on; nil: off.
 	Sessions *SessionManagement
@@ -152,6 +159,9 @@ type Server struct {
 	trusted        map[string]*TrustedIssuer // by Issuer
 	requirePAR     bool
 
+	registration    Registration
+	clientDocuments bool
+
 	clients  *registry.Clients
 	accounts *identity.Accounts
 	flows    *flow.Flows
@@ -160,6 +170,7 @@ type Server struct {
 	subjects *pairwise.Subjects
 	replay   *replay.Guard
 	fetch    *fetch.Client
+	quota    *quota.Quota
 	keySets  *keyset.Keys // of clients and trusted issuers
 	ring     *token.Keyring
 	keys     *token.Keys // our own
@@ -216,6 +227,10 @@ func New(o Options) *Server {
 		resume:      o.Resume,
 		showError:   o.ShowError,
 		formPost:    o.FormPost,
+
+		registration:    o.Registration,
+		clientDocuments: o.ClientDocuments,
+		quota:           o.Quota,
 	}
 	for i := range o.TrustedIssuers {
 		s.trusted[o.TrustedIssuers[i].Issuer] = &o.TrustedIssuers[i]
@@ -248,6 +263,10 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	open(PathServerMetadata, document, http.MethodGet)
 	if s.offers(registry.GrantDeviceCode) {
 		open(PathDeviceAuthorization, s.deviceAuthorization, http.MethodPost)
+	}
+	if s.registration.On {
+		open(PathRegister, s.register, http.MethodPost)
+		open(PathRegister+"/{client}", s.manage, http.MethodGet, http.MethodPut, http.MethodDelete)
 	}
 	mux.HandleFunc("POST "+PathIntrospect, s.introspect)
 	if s.sessions != nil {

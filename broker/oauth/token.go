@@ -94,6 +94,7 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 		return nil, err
 	}
 	issuance.binding, issuance.idTokenKey = binding, idTokenKey
+	s.keepClient(r.Context(), client)
 	return s.issue(client, issuance)
 }
 

@@ -6,7 +6,6 @@ package registry
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -139,6 +138,17 @@ type Client struct {
 	GrantTypes             []string `json:"grant_types"`
 	Connectors             []string `json:"connectors,omitempty"` // empty: all
 
+	// RegisteredBy is how the client came to be here.
+	RegisteredBy Registrar `json:"registered_by,omitempty"`
+	// RegistrationToken is the keyed hash of the registration access token (RFC 7592 section 1.2), for a client that registered itself.
+	RegistrationToken string `json:"registration_token,omitempty"`
+	// ApplicationType is web, native, or "" where that was not asked: what it says of the redirect URIs is checked.
+	ApplicationType string `json:"application_type,omitempty"`
+	// What the developer says of the software, and the signed statement about it (RFC 7591 sections 2, 2.3).
+	SoftwareID        string `json:"software_id,omitempty"`
+	SoftwareVersion   string `json:"software_version,omitempty"`
+	SoftwareStatement string `json:"software_statement,omitempty"`
+
 	// FirstParty skips the consent page: the operator's own app.
 	FirstParty bool `json:"first_party,omitempty"`
 	// PKCEOptional exempts a client that cannot do PKCE (RFC 9700 section 2.1.1 would have everyone do it).
@@ -176,6 +186,8 @@ type Client struct {
 	UpdatedAt time.Time `json:"updated_at"`
 	// Static says that the client is in the configuration, where alone it can be changed.
 	Static bool `json:"-"`
+	// Expires is when a client that registered itself is forgotten unless it is used before; zero: never.
+	Expires time.Time `json:"-"`
 }
 
 // Secret is a client's secret as it is kept.
@@ -297,7 +309,7 @@ func (c *Client) CheckSecret(h Hasher, secret string, now time.Time) bool {
 func (c *Client) Validate() error {
 	var problems []error
 	bad := func(field, format string, args ...any) {
-		problems = append(problems, fmt.Errorf(field+": "+format, args...))
+		problems = append(problems, fieldError(field, format, args...))
 	}
 	oneOf := func(field, value string, allowed []string) {
 		if value != "" && !slices.Contains(allowed, value) {
@@ -314,6 +326,12 @@ func (c *Client) Validate() error {
 			bad(field, "%q: %w", value, err)
 		}
 	}
+	if c.IsPublic && c.PKCEOptional {
+		bad("pkce_optional", "a public client has nothing but PKCE to prove that a code is its own (RFC 9700 section 2.1.1)")
+	}
+	if c.FirstParty && !c.Verified() {
+		bad("first_party", "the app registered itself; look at it, say that it is verified, and then that it is your own")
+	}
 	if c.IsPublic && c.AuthMethod != "" {
 		bad("token_endpoint_auth_method", "a public client has none")
 	}
@@ -323,6 +341,7 @@ func (c *Client) Validate() error {
 	c.checkRequests(bad, oneOf)
 	c.checkLogout(bad)
 	c.checkProfile(bad)
+	c.checkApplication(bad, oneOf)
 	oneOf("access_token_format", c.AccessTokenFormat, tokenFormats)
 	if c.Allows(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
 		bad("redirect_uris", "at least one is needed for the grant type authorization_code")

@@ -21,6 +21,8 @@ var (
 	ErrStatic = errors.New("the client is in the configuration file; change it there")
 	// ErrPublic says that the client has no secret to rotate: it is public, or authenticates in another way.
 	ErrPublic = errors.New("the client has no secret")
+	// ErrUnavailable says that a client that is known by the address of its metadata cannot be read at the moment.
+	ErrUnavailable = errors.New("the client's metadata cannot be read")
 	// ErrInvalid says that a client cannot be registered so; the errors within name each field.
 	ErrInvalid = errors.New("the client cannot be registered so")
 )
@@ -28,6 +30,8 @@ var (
 const (
 	// secretPrefix lets secret scanners recognise a client secret.
 	secretPrefix = "pcs_"
+	// registrationPrefix does the same for a registration access token.
+	registrationPrefix = "prg_"
 	// maxSecrets bounds the live secrets: the current one, and the one that is being replaced.
 	maxSecrets = 2
 	// hintLength is how much of a secret is shown to tell two apart: too little to help a guess.
@@ -45,16 +49,23 @@ type Options struct {
 	Audit     *audit.Recorder
 }
 
-// Clients keeps clients. Its methods may be called concurrently, Static before all others.
+// Clients keeps clients. Its methods may be called concurrently, Static and Resolve before all others.
 type Clients struct {
-	docs   store.Collection[Client]
-	static map[string]*Client
-	o      Options
+	docs    store.Collection[Client]
+	static  map[string]*Client
+	resolve func(ctx context.Context, id string) (*Client, error)
+	o       Options
 }
 
 // New keeps clients in b.
 func New(b store.Backend, o Options) *Clients {
 	return &Clients{docs: store.NewCollection[Client](b, "clients"), o: o}
+}
+
+// Resolve sets what reads a client whose id is the address of its metadata: its errors are ErrNotFound and ErrUnavailable. Without it there are
+// no such clients.
+func (s *Clients) Resolve(with func(ctx context.Context, id string) (*Client, error)) {
+	s.resolve = with
 }
 
 // StaticClient is a client of the configuration's, with its secret as it stands there.
@@ -138,10 +149,14 @@ func (c *Client) SecretKeys(h Hasher, now time.Time) [][]byte {
 
 func hint(secret string) string { return secret[max(0, len(secret)-hintLength):] }
 
-// Get reads a client. ErrNotFound if there is none. The client may be shared: it must not be changed.
+// Get reads a client. ErrNotFound if there is none; ErrUnavailable for one whose metadata are elsewhere and cannot be read. The client may be
+// shared: it must not be changed.
 func (s *Clients) Get(ctx context.Context, id string) (*Client, error) {
 	if c := s.static[id]; c != nil {
 		return c, nil
+	}
+	if s.resolve != nil && IsURL(id) {
+		return s.resolve(ctx, id)
 	}
 	if !idPattern.MatchString(id) {
 		return nil, ErrNotFound
@@ -153,14 +168,19 @@ func (s *Clients) Get(ctx context.Context, id string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc.Value.ID = id
-	return &doc.Value, nil
+	return read(doc), nil
+}
+
+// read is the client in a document.
+func read(doc *store.Doc[Client]) *Client {
+	doc.Value.ID, doc.Value.Expires = strings.ReplaceAll(doc.ID, ":", "~"), doc.Expires
+	return &doc.Value
 }
 
 // documentID is a client id as a document's id, which has no '~'.
 func documentID(id string) string { return strings.ReplaceAll(id, "~", ":") }
 
-// Add registers a client, and returns its secret, which is never to be seen again; "" for a public client. c.ID, Secrets and times are
+// Add registers a client, and returns its secret, which is never to be seen again; "" for a client without. c.ID, Secrets and times are
 // set here. ErrInvalid, with the fields that are wrong.
 func (s *Clients) Add(ctx context.Context, c Client) (*Client, string, error) {
 	now := s.o.Now()
@@ -176,11 +196,11 @@ func (s *Clients) Add(ctx context.Context, c Client) (*Client, string, error) {
 		kept.CreatedAt = now
 		c.Secrets = []Secret{kept}
 	}
-	doc := &store.Doc[Client]{Meta: store.Meta{ID: documentID(c.ID)}, Value: c}
+	doc := &store.Doc[Client]{Meta: store.Meta{ID: documentID(c.ID), Expires: c.Expires}, Value: c}
 	if err := s.docs.Insert(ctx, doc); err != nil {
 		return nil, "", err
 	}
-	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientAdded, ClientID: c.ID})
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientAdded, ClientID: c.ID, Reason: string(c.RegisteredBy)})
 	return &c, secret, nil
 }
 
@@ -196,8 +216,7 @@ func (s *Clients) List(ctx context.Context, after string) (page []*Client, next 
 		return nil, "", err
 	}
 	for _, doc := range docs {
-		doc.Value.ID = strings.ReplaceAll(doc.ID, ":", "~")
-		page = append(page, &doc.Value)
+		page = append(page, read(doc))
 	}
 	if len(docs) == store.MaxPage {
 		next = page[len(page)-1].ID
@@ -205,14 +224,22 @@ func (s *Clients) List(ctx context.Context, after string) (page []*Client, next 
 	return page, next, nil
 }
 
-// Update changes a client. edit may be called several times. ErrNotFound, ErrStatic, and ErrInvalid with the fields that are wrong.
-func (s *Clients) Update(ctx context.Context, id string, edit func(c *Client)) (*Client, error) {
+// Update changes a client. edit may be called several times. ErrNotFound, ErrStatic, and ErrInvalid with the fields that are wrong. A
+// secret that is not used any more ends; one that is needed now is RotateSecret's to make.
+func (s *Clients) Update(ctx context.Context, id string, edit func(c *Client) error) (*Client, error) {
 	c, err := s.change(ctx, id, func(c *Client) error {
 		wasPublic := c.IsPublic
-		edit(c)
-		c.IsPublic = wasPublic // a secret cannot appear or vanish: that is another client
+		if err := edit(c); err != nil {
+			return err
+		}
+		if c.IsPublic != wasPublic {
+			return fmt.Errorf("%w: %w", ErrInvalid, fieldError("token_endpoint_auth_method", "a public client does not become confidential, nor the other way round: register another"))
+		}
 		if err := c.Validate(); err != nil {
 			return fmt.Errorf("%w:\n%w", ErrInvalid, err)
+		}
+		if !c.UsesSecret() {
+			c.Secrets = nil
 		}
 		return nil
 	})
@@ -265,11 +292,13 @@ func (s *Clients) change(ctx context.Context, id string, edit func(c *Client) er
 		return nil, ErrNotFound
 	}
 	doc, err := s.docs.Change(ctx, documentID(id), func(doc *store.Doc[Client]) error {
-		doc.Value.ID = id
-		if err := edit(&doc.Value); err != nil {
+		if err := edit(read(doc)); err != nil {
 			return err
 		}
 		doc.Value.UpdatedAt = s.o.Now()
+		if doc.Value.Verified() {
+			doc.Expires = time.Time{} // an operator's own is never forgotten
+		}
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -278,8 +307,7 @@ func (s *Clients) change(ctx context.Context, id string, edit func(c *Client) er
 	if err != nil {
 		return nil, err
 	}
-	doc.Value.ID = id
-	return &doc.Value, nil
+	return read(doc), nil
 }
 
 // Remove takes a client out. Nobody can authenticate as it any more, so nothing is refreshed or introspected for it; access tokens that

@@ -113,8 +113,8 @@ func TestAPublicClientHasNoSecretAndNeverGetsOne(t *testing.T) {
 	if _, _, err := w.RotateSecret(t.Context(), c.ID, 0); !errors.Is(err, registry.ErrPublic) {
 		t.Errorf("rotation: %v", err)
 	}
-	updated, err := w.Update(t.Context(), c.ID, func(c *registry.Client) { c.IsPublic = false })
-	if err != nil || !updated.IsPublic {
+	_, err = w.Update(t.Context(), c.ID, func(c *registry.Client) error { c.IsPublic = false; return nil })
+	if kept, _ := w.Get(t.Context(), c.ID); !errors.Is(err, registry.ErrInvalid) || !kept.IsPublic {
 		t.Errorf("a public client became confidential: %v", err)
 	}
 	if c.AllowsAuth(registry.AuthBasic) || !c.AllowsAuth(registry.AuthNone) {
@@ -164,7 +164,7 @@ func TestClientsOfTheConfigurationStandFirstAndCannotBeChanged(t *testing.T) {
 	if err != nil || !got.Static || !got.CheckSecret(w.ring, static.Secret, w.now) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := w.Update(t.Context(), "from-file", func(*registry.Client) {}); !errors.Is(err, registry.ErrStatic) {
+	if _, err := w.Update(t.Context(), "from-file", func(*registry.Client) error { return nil }); !errors.Is(err, registry.ErrStatic) {
 		t.Errorf("update: %v", err)
 	}
 	if err := w.Remove(t.Context(), "from-file"); !errors.Is(err, registry.ErrStatic) {

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/portico-id/portico/broker/flow"
@@ -38,6 +39,10 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		SwitchAction: action(doc.ID, "switch"),
 		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
 		Details:      details,
+		Unverified:   !client.Verified(),
+		GoesTo:       webHost(f.Request.RedirectURI),
+		PolicyURL:    client.Shown(client.PolicyURI),
+		TermsURL:     client.Shown(client.TosURI),
 	}
 	for _, scope := range asked {
 		page.OfflineAccess = page.OfflineAccess || scope.key == "offline_access"
@@ -81,4 +86,12 @@ func (s *Service) switchAccount(w http.ResponseWriter, r *http.Request, doc *flo
 		doc.Value.Step = flow.Choose
 	}
 	s.advance(w, r, doc)
+}
+
+// webHost is the host that a redirect URI leads to; "" where it stays on the person's device.
+func webHost(redirectURI string) string {
+	if u, err := url.Parse(redirectURI); err == nil && u.Scheme == "https" {
+		return u.Host
+	}
+	return ""
 }

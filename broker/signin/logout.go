@@ -248,7 +248,7 @@ func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRe
 	}
 	page := templates.SignedOutPage{Frames: frames, ContinueURL: location}
 	if req.client != nil {
-		page.App, page.ReturnURL = app(req.client), req.client.Website
+		page.App, page.ReturnURL = app(req.client), req.client.Site()
 	}
 	headers := func(h http.Header) {
 		web.AllowFrames(h, frameSources(frames)...)

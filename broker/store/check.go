@@ -1,6 +1,8 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 )
@@ -35,6 +37,15 @@ func checkID(what, id string) error {
 		}
 	}
 	return nil
+}
+
+// Key is s as it may stand as an id or owner: itself, or where it is too long or of other letters, such as a URL, a digest of it.
+func Key(s string) string {
+	if checkID("key", s) == nil {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return "sha256:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // PageSize is the page's size with the default in place, or an error if it is out of its bounds.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -47,6 +49,7 @@ func (f storeFlags) with(ctx context.Context, p process, do func(d *broker.Data,
 
 // clientSettings are the flags that add and update share. Lists replace what was there.
 type clientSettings struct {
+	Metadata          string         `help:"A JSON document of client metadata (RFC 7591), for everything that has no flag here. It replaces all metadata; flags come after it." placeholder:"FILE" type:"existingfile"`
 	Website           *string        `help:"The app's website, shown to people." placeholder:"URL"`
 	LogoURI           *string        `help:"The app's logo, https." placeholder:"URL"`
 	RedirectURI       []string       `help:"Where the app takes its code: https, http on loopback, or a private-use scheme. Repeat it for more." placeholder:"URI" sep:"none"`
@@ -56,7 +59,16 @@ type clientSettings struct {
 	Connector         []string       `help:"The connectors that its people may sign in with (all by default)." placeholder:"NAME"`
 	FirstParty        *bool          `help:"Your own app: people are not asked for consent." negatable:""`
 	PKCEOptional      *bool          `help:"Exempt an app that cannot do PKCE." name:"pkce-optional" negatable:""`
-	AuthMethod        *string        `help:"client_secret_basic or client_secret_post; either by default." placeholder:"METHOD"`
+	AuthMethod        *string        `help:"client_secret_basic or client_secret_post (either by default), client_secret_jwt, private_key_jwt, tls_client_auth or self_signed_tls_client_auth." placeholder:"METHOD"`
+	JWKSFile          string         `help:"The app's public keys, a JWK Set." name:"jwks-file" placeholder:"FILE" type:"existingfile"`
+	JWKSURI           *string        `help:"The address of the app's public keys." name:"jwks-uri" placeholder:"URL"`
+	DPoPBound         *bool          `help:"Its tokens must be bound to a key by DPoP." name:"dpop-bound" negatable:""`
+	RequirePAR        *bool          `help:"It must push its authorization requests." name:"require-par" negatable:""`
+	Profile           *string        `help:"fapi2 holds the app to the FAPI 2.0 Security Profile." placeholder:"PROFILE"`
+	SubjectType       *string        `help:"public (default), or pairwise: people have another sub for each sector." placeholder:"TYPE"`
+	SectorURI         *string        `help:"Names the sector of pairwise subjects." name:"sector-identifier-uri" placeholder:"URL"`
+	BackchannelURI    *string        `help:"Where the broker tells the app of sign-outs." name:"backchannel-logout-uri" placeholder:"URL"`
+	FrontchannelURI   *string        `help:"What the browser loads at a sign-out." name:"frontchannel-logout-uri" placeholder:"URL"`
 	IDTokenAlg        *string        `help:"RS256 (default), ES256 or EdDSA." name:"id-token-alg" placeholder:"ALG"`
 	AccessTokenFormat *string        `help:"opaque or jwt." placeholder:"FORMAT"`
 	AccessLifetime    *time.Duration `help:"How long access tokens live." name:"access-token-lifetime" placeholder:"TIME"`
@@ -64,7 +76,29 @@ type clientSettings struct {
 	RefreshLifetime   *time.Duration `help:"How long refreshing goes on at all; 0: as configured." placeholder:"TIME"`
 }
 
-func (s *clientSettings) apply(c *registry.Client) {
+func (s *clientSettings) apply(c *registry.Client) error {
+	if s.Metadata != "" {
+		if err := setMetadata(c, s.Metadata); err != nil {
+			return err
+		}
+	}
+	if s.JWKSFile != "" {
+		keys, err := os.ReadFile(s.JWKSFile)
+		if err != nil {
+			return err
+		}
+		c.JWKS, c.JWKSURI = string(keys), ""
+	}
+	if s.JWKSURI != nil {
+		c.JWKS, c.JWKSURI = "", *s.JWKSURI
+	}
+	set(&c.DPoPBound, s.DPoPBound)
+	set(&c.RequirePAR, s.RequirePAR)
+	set(&c.Profile, s.Profile)
+	set(&c.SubjectType, s.SubjectType)
+	set(&c.SectorIdentifierURI, s.SectorURI)
+	set(&c.BackchannelLogoutURI, s.BackchannelURI)
+	set(&c.FrontchannelLogoutURI, s.FrontchannelURI)
 	set(&c.Website, s.Website)
 	set(&c.LogoURI, s.LogoURI)
 	set(&c.FirstParty, s.FirstParty)
@@ -80,6 +114,34 @@ func (s *clientSettings) apply(c *registry.Client) {
 	setSeconds(&c.AccessTokenTTL, s.AccessLifetime)
 	setSeconds(&c.RefreshIdleTTL, s.RefreshIdle)
 	setSeconds(&c.RefreshTTL, s.RefreshLifetime)
+	return nil
+}
+
+// setMetadata makes the client what a document says. What the document leaves out and a client cannot be without stays.
+func setMetadata(c *registry.Client, file string) error {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	document, err := registry.ParseDocument(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	m, err := document.Metadata()
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	m.ClientName = cmp.Or(m.ClientName, c.Name)
+	m.Scope = cmp.Or(m.Scope, strings.Join(c.Scopes, " "))
+	if len(m.GrantTypes) == 0 {
+		m.GrantTypes = c.GrantTypes
+	}
+	if m.AuthMethod == "" {
+		if m.AuthMethod = c.AuthMethod; c.IsPublic {
+			m.AuthMethod = registry.AuthNone
+		}
+	}
+	return m.Set(c)
 }
 
 func set[T any](field, value *T) {
@@ -108,16 +170,26 @@ var defaultScopes = []string{"openid", "profile", "email", "offline_access"}
 
 type clientAdd struct {
 	storeFlags
-	Name   string `help:"The app's name, shown to people when they sign in." required:""`
+	Name   string `help:"The app's name, shown to people when they sign in. Required, here or in --metadata."`
 	Public bool   `help:"The app cannot keep a secret: a native app, or one that runs in the browser."`
 	clientSettings
+}
+
+// Validate says what no app can be without.
+func (c clientAdd) Validate() error {
+	if c.Name == "" && c.Metadata == "" {
+		return errors.New("missing flags: --name=STRING or --metadata=FILE")
+	}
+	return nil
 }
 
 // Run registers an app and prints its id and, this one time, its secret.
 func (c clientAdd) Run(ctx context.Context, p process) error {
 	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
 		fresh := registry.Client{Name: c.Name, IsPublic: c.Public, Scopes: defaultScopes}
-		c.apply(&fresh)
+		if err := c.apply(&fresh); err != nil {
+			return err
+		}
 		client, secret, err := clients.Add(ctx, fresh)
 		if err != nil {
 			return err
@@ -179,16 +251,23 @@ type clientUpdate struct {
 	ID       string  `arg:"" help:"The client id."`
 	Name     *string `help:"The app's name."`
 	Disabled *bool   `help:"Disable the app, or enable it again." negatable:""`
+	Verified bool    `help:"You have looked at an app that registered itself: pages no longer say otherwise, and it no longer manages its registration."`
 	clientSettings
 }
 
 // Run changes an app: what is not named stays as it is.
 func (c clientUpdate) Run(ctx context.Context, p process) error {
 	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
-		client, err := clients.Update(ctx, c.ID, func(client *registry.Client) {
+		client, err := clients.Update(ctx, c.ID, func(client *registry.Client) error {
+			if err := c.apply(client); err != nil {
+				return err
+			}
 			set(&client.Name, c.Name)
 			set(&client.Disabled, c.Disabled)
-			c.apply(client)
+			if c.Verified {
+				client.Verify()
+			}
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
@@ -239,7 +318,9 @@ type clientView struct {
 	ClientSecret string `json:"client_secret,omitempty"` // just made, never to be seen again
 	registry.Client
 	Secrets []secretView `json:"secrets,omitempty"`
-	Static  bool         `json:"static,omitempty"`
+	// RegistrationToken is a hash as well, and stands here to keep that of Client out.
+	RegistrationToken string `json:"registration_token,omitempty"`
+	Static            bool   `json:"static,omitempty"`
 }
 
 type secretView struct {
@@ -273,6 +354,11 @@ func (f storeFlags) printClient(p process, c *registry.Client, secret string) er
 	line("name", c.Name)
 	line("website", c.Website)
 	line("type", kind(c))
+	if c.AuthMethod != "" {
+		line("authentication", c.AuthMethod)
+	}
+	line("keys", c.JWKSURI)
+	line("profile", c.Profile)
 	line("redirect URIs", strings.Join(c.RedirectURIs, " "))
 	line("after sign-out", strings.Join(c.PostLogoutRedirectURIs, " "))
 	line("scopes", strings.Join(c.Scopes, " "))
@@ -295,6 +381,9 @@ func kind(c *registry.Client) string {
 	}
 	if c.FirstParty {
 		words = append(words, "first-party")
+	}
+	if !c.Verified() {
+		words = append(words, "self-registered")
 	}
 	if c.Disabled {
 		words = append(words, "disabled")

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/portico-id/portico/broker"
 	"github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/config"
 )
 
 // portico runs a command in this process.
@@ -166,5 +171,104 @@ func TestHelpAndMistakesOnTheCommandLine(t *testing.T) {
 	}
 	if status, _, stderr := portico(t, "dev", "--addr", "0.0.0.0:8080"); status != 1 || !strings.Contains(stderr, "loopback") {
 		t.Errorf("a sandbox for everybody: %d %q", status, stderr)
+	}
+}
+
+// Everything that a registration over HTTP can say can be said here, in the same document; what it leaves out stays.
+func TestAnAppIsDescribedByAMetadataDocument(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	config := "--config=" + write("portico.yaml", "issuer: https://id.example.com\nstore: {path: "+filepath.Join(dir, "p.db")+"}\nconnectors: [{name: github, type: github, client_id: a, client_secret: b}]\n")
+	keys := write("jwks.json", `{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`)
+	metadata := write("client.json", `{"client_name":"Bank","redirect_uris":["https://bank.example/cb"],"token_endpoint_auth_method":"private_key_jwt",
+		"jwks_uri":"https://bank.example/jwks","dpop_bound_access_tokens":true,"unknown":1}`)
+
+	type printed struct {
+		printedClient
+		AuthMethod string   `json:"token_endpoint_auth_method"`
+		JWKS       string   `json:"jwks"`
+		JWKSURI    string   `json:"jwks_uri"`
+		DPoP       bool     `json:"dpop_bound_access_tokens"`
+		Profile    string   `json:"profile"`
+		Scopes     []string `json:"scopes"`
+	}
+	var c printed
+	mustJSON(t, &c, "client", "add", config, "--json", "--metadata", metadata)
+	if c.Name != "Bank" || c.ClientSecret != "" || c.AuthMethod != "private_key_jwt" || c.JWKSURI != "https://bank.example/jwks" || !c.DPoP || len(c.Scopes) != 4 {
+		t.Errorf("added %+v", c)
+	}
+	// Flags come after the document.
+	c = printed{}
+	mustJSON(t, &c, "client", "update", config, "--json", "--metadata", write("next.json", `{"redirect_uris":["https://bank.example/new"],"jwks_uri":"https://bank.example/jwks"}`), "--jwks-file", keys, "--scope", "openid", firstClient(t, config))
+	if c.Name != "Bank" || c.RedirectURIs[0] != "https://bank.example/new" || c.JWKS == "" || c.JWKSURI != "" || c.DPoP || len(c.Scopes) != 1 {
+		t.Errorf("changed to %+v", c)
+	}
+	for name, args := range map[string][]string{
+		"redirect_uris":  {"add", "--metadata", write("a.json", `{"client_name":"x"}`)},
+		"JSON":           {"add", "--metadata", write("b.json", `redirect_uris: []`)},
+		"response_types": {"add", "--metadata", write("c.json", `{"client_name":"x","redirect_uris":["https://x.example/"],"response_types":["token"]}`)},
+		"confidential":   {"update", "--metadata", write("d.json", `{"token_endpoint_auth_method":"none","redirect_uris":["https://x.example/"]}`), firstClient(t, config)},
+	} {
+		status, _, stderr := portico(t, append([]string{"client", args[0], config}, args[1:]...)...)
+		if status != 1 || !strings.Contains(stderr, name) {
+			t.Errorf("%v: %d %q, want words about %s", args, status, stderr, name)
+		}
+	}
+}
+
+// firstClient is the id of the one client that there is.
+func firstClient(t *testing.T, config string) string {
+	t.Helper()
+	var all []printedClient
+	mustJSON(t, &all, "client", "list", config, "--json")
+	if len(all) != 1 {
+		t.Fatalf("%d clients are there", len(all))
+	}
+	return all[0].ClientID
+}
+
+// An app that registered itself is seen as such; once somebody has looked at it, it is the operator's, and its own token opens nothing.
+func TestAnAppThatRegisteredItselfIsVerified(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "portico.yaml")
+	if err := os.WriteFile(path, []byte("issuer: https://id.example.com\nstore: {path: "+filepath.Join(dir, "p.db")+"}\nconnectors: [{name: github, type: github, client_id: a, client_secret: b}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := broker.Open(t.Context(), cfg, broker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered, err := data.Clients.Register(t.Context(), registry.Client{
+		Name: "Tool", RedirectURIs: []string{"https://tool.example/cb"}, Scopes: []string{"openid"}, RegisteredBy: registry.ByItself,
+	}, time.Hour)
+	if err := errors.Join(err, data.Close()); err != nil {
+		t.Fatal(err)
+	}
+	config := "--config=" + path
+	status, stdout, stderr := portico(t, "client", "show", config, registered.ID)
+	if status != 0 || !strings.Contains(stdout, "self-registered") || strings.Contains(stdout, registered.RegistrationToken) {
+		t.Errorf("%s%s", stdout, stderr)
+	}
+	if status, stdout, _ := portico(t, "client", "show", config, "--json", registered.ID); status != 0 || strings.Contains(stdout, registered.RegistrationToken) {
+		t.Errorf("the token's hash is printed: %s", stdout)
+	}
+	if status, _, stderr := portico(t, "client", "update", config, "--first-party", registered.ID); status != 1 || !strings.Contains(stderr, "first_party") {
+		t.Errorf("a stranger's app is made one's own unseen: %d %q", status, stderr)
+	}
+	if status, _, stderr := portico(t, "client", "update", config, "--verified", registered.ID); status != 0 {
+		t.Fatal(stderr)
+	}
+	if status, stdout, _ := portico(t, "client", "show", config, registered.ID); status != 0 || strings.Contains(stdout, "self-registered") {
+		t.Errorf("after it was verified: %s", stdout)
 	}
 }
