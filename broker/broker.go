@@ -150,10 +150,6 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	}
 
 	idTokens := token.NewIDTokens(b.keys, cfg.Issuer)
-	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
-		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
-		Subject: func(client *registry.Client, accountID string) string { return subjects.For(client, accountID) },
-	})
 	var sessionManagement *oauth.SessionManagement
 	if cfg.SessionManagement {
 		sessionManagement = &oauth.SessionManagement{BrowserState: browserState(cfg, b.Ring), Cookie: b.sessions.StateCookie()}
@@ -205,6 +201,11 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		FormPost: func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values) {
 			people.FormPost(w, r, redirectURI, answer)
 		},
+	})
+	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
+		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
+		Subject: func(client *registry.Client, accountID string) string { return subjects.For(client, accountID) },
+		Encrypt: apps.EncryptToken,
 	})
 	people = signin.New(signin.Options{
 		Subjects: subjects,

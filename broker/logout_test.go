@@ -184,6 +184,30 @@ func TestEachAppOfASessionIsSentALogoutTokenOfItsOwn(t *testing.T) {
 	}, hears("web", app), hears("other", app))
 }
 
+// Section 2.6: an app that agreed on encrypted ID tokens is to reject a logout token that is not, and one whose subjects are pairwise knows
+// nobody by another name.
+func TestALogoutTokenIsForItsAppAlone(t *testing.T) {
+	app := newReceiver(t)
+	key, jwks := encKey(t, "RSA-OAEP-256")
+	e := Start(t, hears("web", app), func(c *config.Config) {
+		web := &c.Clients[0]
+		web.JWKS, web.IDTokenEncryptedResponseAlg, web.IDTokenEncryptedResponseEnc = config.NewSecret(jwks), "RSA-OAEP-256", "A256GCM"
+		web.SubjectType = "pairwise"
+	})
+	b := NewBrowser(t)
+	id := logoutClaims(t, opened(t, e.SignIn(t, b, Web, "idp_hint", "google").String("id_token"), "RSA-OAEP-256", "A256GCM", key))
+	account := logoutClaims(t, e.SignIn(t, b, Other).String("id_token"))["sub"]
+	b.Get(e.Issuer+"/logout").Submit(0, "")
+	deliver(t, e.Broker)
+	if len(app.tokens()) != 1 {
+		t.Fatalf("%d calls", len(app.tokens()))
+	}
+	claims := logoutClaims(t, opened(t, app.tokens()[0], "RSA-OAEP-256", "A256GCM", key))
+	if claims["sub"] != id["sub"] || claims["sid"] != id["sid"] || claims["sub"] == account {
+		t.Errorf("the logout token says %v, the ID token %v", claims, id)
+	}
+}
+
 // Nobody waits for the next look, and nobody waits for the app.
 func TestTheFirstAttemptFollowsTheSignOutAndHoldsUpNobody(t *testing.T) {
 	hanging, app := newReceiver(t), newReceiver(t)

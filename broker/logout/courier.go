@@ -43,6 +43,8 @@ type CourierOptions struct {
 	Signer Signer
 	// Subject is an account's id as a client sees it.
 	Subject func(client *registry.Client, accountID string) string
+	// Encrypt encrypts a token for a client as its ID tokens are; where they are not, it is the token.
+	Encrypt func(ctx context.Context, client *registry.Client, signed string) (string, error)
 	Audit   *audit.Recorder
 	Log     *slog.Logger
 }
@@ -219,14 +221,7 @@ func (c *Courier) attempt(ctx context.Context, id string) error {
 	case err != nil:
 		return err
 	}
-	raw, err := c.o.Signer.IssueLogout(client.SigningAlg(), &token.LogoutToken{
-		ID: doc.ID, Subject: c.o.Subject(client, d.AccountID), Audience: client.ID, SID: d.SID,
-		IssuedAt: now, ExpiresAt: now.Add(tokenLifetime),
-	})
-	if err != nil {
-		return err
-	}
-	status, failure := c.o.Sender.PostForm(ctx, client.BackchannelLogoutURI, url.Values{"logout_token": {raw}})
+	status, failure := c.send(ctx, client, doc.ID, d, now)
 	switch judge(status, failure) {
 	case delivered:
 		return c.settle(ctx, doc, "")
@@ -239,6 +234,22 @@ func (c *Courier) attempt(ctx context.Context, id string) error {
 		slog.Int("status", status), slog.Any("cause", failure))
 	_, err = c.save(ctx, doc)
 	return err
+}
+
+// send makes a token and posts it, and says with which status it was answered. The token is encrypted for a client whose ID tokens
+// are: it would have to reject another (section 2.6).
+func (c *Courier) send(ctx context.Context, client *registry.Client, id string, d *Delivery, now time.Time) (status int, err error) {
+	raw, err := c.o.Signer.IssueLogout(client.SigningAlg(), &token.LogoutToken{
+		ID: id, Subject: c.o.Subject(client, d.AccountID), Audience: client.ID, SID: d.SID,
+		IssuedAt: now, ExpiresAt: now.Add(tokenLifetime),
+	})
+	if err != nil {
+		return 0, err
+	}
+	if raw, err = c.o.Encrypt(ctx, client, raw); err != nil {
+		return 0, err
+	}
+	return c.o.Sender.PostForm(ctx, client.BackchannelLogoutURI, url.Values{"logout_token": {raw}})
 }
 
 // settle ends a delivery; problem says why the client may not know, if so.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/token"
 )
 
 // Encrypted ID tokens (OpenID Connect Core section 10.2): signed as ever, and then encrypted for a key of the client's, so that whoever
@@ -31,4 +32,16 @@ func (s *Server) idTokenKey(ctx context.Context, client *registry.Client) (*jose
 		return nil, e
 	}
 	return &key, nil
+}
+
+// EncryptToken encrypts a signed token for the client as its ID tokens are; where they are not, it is signed as it was given.
+func (s *Server) EncryptToken(ctx context.Context, client *registry.Client, signed string) (string, error) {
+	key, refusal := s.idTokenKey(ctx, client)
+	switch {
+	case refusal != nil:
+		return "", refusal
+	case key == nil:
+		return signed, nil
+	}
+	return token.Encrypt(signed, client.IDTokenEncAlg, client.IDTokenEncEnc, *key)
 }
