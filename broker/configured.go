@@ -213,7 +213,7 @@ func connectorSettings(cfg *config.Config, c config.Connector) connectors.Settin
 		Name: c.Name, Type: c.Type, DisplayName: c.DisplayName,
 		ClientID: c.ClientID, ClientSecret: c.ClientSecret.Reveal(), Scopes: c.Scopes,
 		Timeout: cmp.Or(c.Timeout, cfg.Upstream.Timeout).Std(),
-		Issuer:  c.Issuer, TrustEmail: c.TrustEmail, UserInfo: c.UserInfo, AuthStyle: c.AuthStyle, HostedDomains: c.HostedDomains,
+		Issuer:  c.Issuer, TrustEmail: c.TrustEmail, UserInfo: c.UserInfo, MFAACRValues: c.MFAACRValues, AuthStyle: c.AuthStyle, HostedDomains: c.HostedDomains,
 		BaseURL: c.BaseURL, APIURL: c.APIURL,
 		DialogURL: c.DialogURL, GraphURL: c.GraphURL, GraphVersion: c.GraphVersion,
 		InsecureSignsEveryoneIn: c.InsecureSignsEveryoneIn, Profile: fixedProfile(c.Profile),

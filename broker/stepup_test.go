@@ -24,6 +24,7 @@ type bank struct {
 	*httptest.Server
 	mu    sync.Mutex
 	amr   []string
+	acr   string
 	asked url.Values // the parameters of the last authorization request
 	nonce string
 }
@@ -33,6 +34,13 @@ func (b *bank) with(amr ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.amr = amr
+}
+
+// as sets the class that sign-ins there are of.
+func (b *bank) as(acr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.acr = acr
 }
 
 func (b *bank) lastAsked() url.Values {
@@ -74,7 +82,7 @@ func newBank(t *testing.T) *bank {
 		now := time.Now().Unix()
 		answer(w, map[string]any{
 			"access_token": "at", "token_type": "Bearer", "id_token": key.sign(t, "JWT", map[string]any{
-				"iss": b.URL, "aud": "portico", "sub": "customer-1", "exp": now + 300, "iat": now, "auth_time": now, "nonce": b.nonce, "amr": b.amr,
+				"iss": b.URL, "aud": "portico", "sub": "customer-1", "exp": now + 300, "iat": now, "auth_time": now, "nonce": b.nonce, "amr": b.amr, "acr": b.acr,
 				"email": "customer@bank.example", "name": "Cora Customer",
 			}),
 		})
@@ -88,11 +96,11 @@ func newBank(t *testing.T) *bank {
 func startWithBank(t *testing.T, edits ...func(*config.Config)) (*Env, *bank) {
 	t.Helper()
 	b := newBank(t)
-	e := Start(t, append(edits, func(cfg *config.Config) {
+	e := Start(t, append([]func(*config.Config){func(cfg *config.Config) {
 		cfg.Connectors = append(cfg.Connectors, config.Connector{
 			Name: "bank", Type: "oidc", Issuer: b.URL, ClientID: "portico", ClientSecret: config.NewSecret("bank-secret"),
 		})
-	})...)
+	}}, edits...)...)
 	return e, b
 }
 
@@ -158,6 +166,28 @@ func TestStepUp(t *testing.T) {
 	// Asked for less, it says what was asked for: the app compares.
 	if got := said(t, e.SignIn(t, b, First, "acr_values", oauth.ACRFederated).String("id_token"))["acr"]; got != oauth.ACRFederated {
 		t.Errorf("asked for the federated class, acr is %v", got)
+	}
+}
+
+// A provider that has an acr of its own for more than one factor is asked for it, where an app wants that, and believed.
+func TestAProvidersOwnClassIsAskedForAndBelieved(t *testing.T) {
+	e, bank := startWithBank(t, func(cfg *config.Config) {
+		cfg.Connectors[len(cfg.Connectors)-1].MFAACRValues = []string{"gold", "platinum"}
+	})
+	b := NewBrowser(t)
+	bank.as("silver")
+	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank").String("id_token"))["acr"]; got != oauth.ACRFederated {
+		t.Errorf("with another of its classes, acr is %v", got)
+	}
+	if bank.lastAsked().Has("acr_values") {
+		t.Error("the provider was asked for more than the app wants")
+	}
+	bank.as("gold")
+	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank", "acr_values", oauth.ACRMFA).String("id_token"))["acr"]; got != oauth.ACRMFA {
+		t.Errorf("with one of the classes that count, acr is %v", got)
+	}
+	if got := bank.lastAsked().Get("acr_values"); got != "gold platinum" {
+		t.Errorf("the provider was asked for %q", got)
 	}
 }
 

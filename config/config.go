@@ -138,6 +138,7 @@ type Connector struct {
 	Issuer        string   `yaml:"issuer,omitempty"`         // oidc; google: of a simulator
 	TrustEmail    bool     `yaml:"trust_email,omitempty"`    // oidc, and github on a host of one's own: email_verified proves ownership
 	UserInfo      bool     `yaml:"userinfo,omitempty"`       // oidc: read userinfo for what the ID token lacks
+	MFAACRValues  []string `yaml:"mfa_acr_values,omitempty"` // oidc: acr values of the provider's that mean more than one factor
 	AuthStyle     string   `yaml:"auth_style,omitempty"`     // oidc: basic, post, none; empty: what its metadata say
 	HostedDomains []string `yaml:"hosted_domains,omitempty"` // google: Workspace domains that may sign in
 

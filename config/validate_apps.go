@@ -19,6 +19,7 @@ var connectorKeys = []struct {
 	{"issuer", []string{ConnectorOIDC, ConnectorGoogle}, func(c *Connector) bool { return c.Issuer != "" }},
 	{"trust_email", []string{ConnectorOIDC, ConnectorGitHub}, func(c *Connector) bool { return c.TrustEmail }},
 	{"userinfo", []string{ConnectorOIDC}, func(c *Connector) bool { return c.UserInfo }},
+	{"mfa_acr_values", []string{ConnectorOIDC}, func(c *Connector) bool { return len(c.MFAACRValues) > 0 }},
 	{"auth_style", []string{ConnectorOIDC}, func(c *Connector) bool { return c.AuthStyle != "" }},
 	{"hosted_domains", []string{ConnectorGoogle}, func(c *Connector) bool { return len(c.HostedDomains) > 0 }},
 	{"base_url", []string{ConnectorGitHub}, func(c *Connector) bool { return c.BaseURL != "" }},

@@ -50,6 +50,8 @@ type Trip struct {
 	// themselves again), "select_account".
 	Prompt    string
 	UILocales string
+	// MultiFactor asks for a sign-in with more than one factor.
+	MultiFactor bool
 }
 
 // Profile is one person as the provider described them.

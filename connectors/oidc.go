@@ -21,6 +21,9 @@ import (
 // 4.1.4: no more than a few minutes).
 const clockLeeway = time.Minute
 
+// amrMFA says that a sign-in took more than one factor (RFC 8176 section 2).
+const amrMFA = "mfa"
+
 // openID is a connector for an OpenID provider: the generic one, and Google's by other
 // values in its fields. It is not changed once made.
 type openID struct {
@@ -41,9 +44,13 @@ type openID struct {
 // newOIDC makes the connector for any OpenID provider that publishes metadata.
 func newOIDC(b base) (Connector, error) {
 	s := b.settings
-	problems := s.only("issuer", "trust_email", "userinfo", "auth_style")
+	problems := s.only("issuer", "trust_email", "userinfo", "auth_style", "mfa_acr_values")
 	if !slices.Contains([]string{"", "basic", "post", "none"}, s.AuthStyle) {
 		problems = append(problems, errors.New("auth_style: must be basic, post or none"))
+	}
+	mfaACRValues := strings.Join(s.MFAACRValues, " ") // as a parameter (OpenID Connect Core section 3.1.2.1)
+	if hint(mfaACRValues) == "" && len(s.MFAACRValues) > 0 || len(strings.Fields(mfaACRValues)) != len(s.MFAACRValues) {
+		problems = append(problems, fmt.Errorf("mfa_acr_values: must be acr values without spaces, of %d bytes together", maxHint))
 	}
 	// The issuer is kept as it is written: it is compared byte by byte, a slash at its end included.
 	if _, err := endpoint("issuer", s.Issuer, ""); err != nil {
@@ -58,10 +65,17 @@ func newOIDC(b base) (Connector, error) {
 		algs:   signingAlgs,
 		hints: func(t Trip) url.Values {
 			// OpenID Connect Core section 3.1.2.1; an empty value is not sent.
-			return url.Values{"login_hint": {t.LoginHint}, "prompt": {t.Prompt}, "ui_locales": {t.UILocales}}
+			v := url.Values{"login_hint": {t.LoginHint}, "prompt": {t.Prompt}, "ui_locales": {t.UILocales}}
+			if t.MultiFactor {
+				v.Set("acr_values", mfaACRValues)
+			}
+			return v
 		},
 		decide: func(c claims, p *Profile) *Error {
 			p.EmailVerified = s.TrustEmail && bool(c.EmailVerified)
+			if slices.Contains(s.MFAACRValues, string(c.ACR)) && !slices.Contains(p.AMR, amrMFA) {
+				p.AMR = append([]string{amrMFA}, p.AMR...) // in front, since tidy bounds their number
+			}
 			return nil
 		},
 	}, problems)
@@ -313,6 +327,7 @@ type claims struct {
 	HostedDomain    text     `json:"hd"`
 	AuthTime        instant  `json:"auth_time"`
 	AMR             wordList `json:"amr"`
+	ACR             text     `json:"acr"`
 }
 
 // merge takes what is missing from another source. An address and whether it is verified

@@ -49,6 +49,9 @@ type Settings struct {
 	TrustEmail bool `yaml:"trust_email"`
 	// UserInfo reads the userinfo endpoint where the ID token has no email or name (oidc).
 	UserInfo bool `yaml:"userinfo"`
+	// MFAACRValues are the provider's own acr values that mean more than one factor: it is asked for them where a trip wants
+	// that, and believed when it answers with one (oidc).
+	MFAACRValues []string `yaml:"mfa_acr_values"`
 	// AuthStyle is how the token endpoint wants the client's secret: "basic", "post", "none" (a public
 	// client), or "" for what the provider's metadata say (oidc).
 	AuthStyle string `yaml:"auth_style"`
@@ -161,6 +164,7 @@ func (s Settings) only(allowed ...string) (problems []error) {
 		{"issuer", s.Issuer != ""},
 		{"trust_email", s.TrustEmail},
 		{"userinfo", s.UserInfo},
+		{"mfa_acr_values", len(s.MFAACRValues) > 0},
 		{"auth_style", s.AuthStyle != ""},
 		{"hosted_domains", len(s.HostedDomains) > 0},
 		{"base_url", s.BaseURL != ""},

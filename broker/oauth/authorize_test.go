@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +120,32 @@ func TestAClaimIsSentIfItsValueIsWanted(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", request, got, want)
+		}
+	}
+}
+
+// Every claim that a scope gives can be asked for alone, under the same sentence, and is in the metadata.
+func TestEveryClaimCanBeAskedForAlone(t *testing.T) {
+	ann := &identity.Account{}
+	for person, i := reflect.ValueOf(&ann.Person).Elem(), 0; i < person.NumField(); i++ {
+		if field := person.Field(i); field.Kind() == reflect.String {
+			field.SetString("x")
+		}
+	}
+	for _, scope := range []string{ScopeProfile, ScopeEmail} {
+		for name := range claims(ann, []string{scope}) {
+			if claimScopes[name] != scope {
+				t.Errorf("%s is of the scope %s, but as a single claim of %q", name, scope, claimScopes[name])
+			}
+			if !slices.Contains(supportedClaims, name) {
+				t.Errorf("%s is not in claims_supported", name)
+			}
+		}
+	}
+	all := claims(ann, []string{ScopeProfile, ScopeEmail})
+	for name := range claimScopes {
+		if _, has := all[name]; !has {
+			t.Errorf("%s can be asked for, and never had", name)
 		}
 	}
 }

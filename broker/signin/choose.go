@@ -70,9 +70,8 @@ func (s *Service) choose(w http.ResponseWriter, r *http.Request, doc *flow.Doc, 
 // beginTrip sends the browser to a provider. prove is for a person who has an account already and is to show it.
 func (s *Service) beginTrip(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, name string, prove bool) {
 	f := &doc.Value
-	// What any sign-in meets needs no new one; for more, the provider has to be given the occasion (RFC 9470 section 5).
-	_, anyMeets := s.o.AssertACR(s.o.ACR(nil), f.Request.ACRValues)
-	reauthenticate := prove || f.Request.Prompts("login") || f.Request.MaxAge != nil || !anyMeets
+	// For more than any sign-in meets, the provider has to be given the occasion (RFC 9470 section 5).
+	reauthenticate := prove || f.Request.Prompts("login") || f.Request.MaxAge != nil || s.wantsMore(&f.Request)
 	trip := &flow.Trip{
 		ID:             token.NewID(),
 		Connector:      name,
@@ -118,7 +117,14 @@ func (s *Service) upstreamTrip(flowID string, t *flow.Trip, req *flow.Request) c
 		LoginHint:   req.LoginHint,
 		Prompt:      prompt,
 		UILocales:   req.UILocales,
+		MultiFactor: s.wantsMore(req),
 	}
+}
+
+// wantsMore says whether the app asks for more than a sign-in at a provider that says nothing of how it was done.
+func (s *Service) wantsMore(req *flow.Request) bool {
+	_, anyMeets := s.o.AssertACR(s.o.ACR(nil), req.ACRValues)
+	return !anyMeets
 }
 
 // cancel goes back to the app without signing in.
