@@ -297,13 +297,15 @@ func TestAClientAssertionIsGoodForOneRequest(t *testing.T) {
 	}, keyClients(t, ""))
 }
 
-// A hundred copies of one assertion at once: one authenticates.
+// A hundred copies of one assertion at once, at two brokers on one store: one authenticates.
 func TestOfRacingClientAssertionsOneAuthenticates(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {
+		nodes, turn := []*Env{e, e.Node(t)}, atomic.Int64{}
 		raw := sign(t, "ES256", clientKeys().ec, map[string]string{"kid": "ec"}, claimsOf(e, "keys", nil))
 		var good, refused atomic.Int64
 		storetest.Race(100, func() {
-			switch r := e.Post(t, "/introspect", Client{}, withAssertion(raw, url.Values{"token": {"no-token"}})); {
+			node := nodes[turn.Add(1)%2]
+			switch r := node.Post(t, "/introspect", Client{}, withAssertion(raw, url.Values{"token": {"no-token"}})); {
 			case r.Status == http.StatusOK:
 				good.Add(1)
 			case r.String("error") == "invalid_client":
