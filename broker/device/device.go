@@ -186,7 +186,7 @@ func (s *Authorizations) Start(ctx context.Context, req flow.Request, origin Ori
 	return doc, userCode, nil
 }
 
-// Lifetime is how long a code lives, and Interval how often a device may poll at first.
+// Lifetime is how long a code lives.
 func (s *Authorizations) Lifetime() time.Duration { return s.o.Lifetime }
 
 // Interval is the least time between two polls, until a device is told to slow down.
