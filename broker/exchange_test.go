@@ -16,6 +16,7 @@ import (
 const (
 	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
 	tokenTypeAccess = "urn:ietf:params:oauth:token-type:access_token"
+	tokenTypeID     = "urn:ietf:params:oauth:token-type:id_token"
 )
 
 // gateway is the server behind the notes api, and calls the mail api for the people who call it. backend takes the gateway's tokens on.
@@ -133,6 +134,11 @@ func TestAnAppNarrowsItsOwnToken(t *testing.T) {
 	if r := exchange(t, e, Web, subject); r.String("scope") != "openid profile notes:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
 		t.Errorf("the same again: %v", r.Body)
 	}
+	// Claims that were asked for one by one are the first token's, not those of one that was to say less.
+	asked := e.SignIn(t, b, Web, "scope", "openid notes:read", "claims", `{"userinfo":{"email":null}}`).String("access_token")
+	if first, less := e.Userinfo(t, asked), e.Userinfo(t, exchange(t, e, Web, asked, "scope", "openid").String("access_token")); first.Body["email"] == nil || less.Status != http.StatusOK || less.Body["email"] != nil {
+		t.Errorf("userinfo says %v, and with a token exchanged for less %v", first.Body, less.Body)
+	}
 	// web is registered for all of these; the person agreed to none.
 	for scope, target := range map[string]string{"notes:write": notesAPI, "email": e.Issuer, "mail:read": notesAPI, "offline_access": e.Issuer} {
 		expectError(t, exchange(t, e, Web, subject, "scope", scope, "resource", target), "invalid_scope")
@@ -145,6 +151,43 @@ func TestAnAppNarrowsItsOwnToken(t *testing.T) {
 		t.Errorf("details narrowed: %d %v", r.Status, r.Body)
 	}
 	expectError(t, exchange(t, e, Web, pay, "resource", bankAPI, "authorization_details", strings.Replace(allowedPay, "12.00", "13.00", 1)), "invalid_authorization_details")
+}
+
+// An ID token says who the person is, and allows nothing: what it is exchanged for is what the operator said, and ends with the sign-in.
+func TestAnIDTokenIsExchangedForWhatTheOperatorSaid(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		b := NewBrowser(t)
+		tokens := e.SignIn(t, b, Web, "idp_hint", "google", "scope", "openid profile offline_access notes:read")
+		id := tokens.String("id_token")
+		ask := func(c Client, id string, edits ...string) *Response {
+			form := url.Values{"grant_type": {grantExchange}, "subject_token": {id}, "subject_token_type": {tokenTypeID}}
+			for i := 0; i+1 < len(edits); i += 2 {
+				form.Add(edits[i], edits[i+1])
+			}
+			return e.Post(t, "/token", c, form)
+		}
+		r := ask(gateway, id, "resource", mailAPI)
+		claims := jwtPayload(t, r.String("access_token"))
+		if claims["sub"] != jwtPayload(t, id)["sub"] || claims["scope"] != "mail:read" || r.String("issued_token_type") != tokenTypeAccess || r.Body["id_token"] != nil {
+			t.Errorf("%v: %v", r.Body, claims)
+		}
+		expectError(t, ask(gateway, id), "invalid_target")
+		expectError(t, ask(gateway, id, "resource", notesAPI), "invalid_target")
+		expectError(t, ask(gateway, id, "resource", e.Issuer, "scope", "openid"), "invalid_target")
+		expectError(t, ask(gateway, id, "resource", mailAPI, "scope", "notes:read"), "invalid_scope")
+		expectError(t, ask(gateway, e.SignIn(t, b, First, "scope", "openid").String("id_token"), "resource", mailAPI), "invalid_request")
+		expectError(t, ask(gateway, tokens.String("access_token"), "resource", mailAPI), "invalid_request")
+		expectError(t, ask(gateway, unsigned(id), "resource", mailAPI), "invalid_request")
+		expectError(t, ask(backend, id, "resource", mailAPI), "invalid_request")
+		e.Post(t, "/revoke", Web, url.Values{"token": {tokens.String("refresh_token")}})
+		if e.Active(t, gateway, r.String("access_token")) {
+			t.Error("the sign-in is revoked, and what came of its ID token is active")
+		}
+		expectError(t, ask(gateway, id, "resource", mailAPI), "invalid_request")
+		late := e.SignIn(t, b, Web, "scope", "openid").String("id_token")
+		e.Clock.Advance(e.Config.Tokens.IDTokenLifetime.Std())
+		expectError(t, ask(gateway, late, "resource", mailAPI), "invalid_request")
+	}, withGateway)
 }
 
 // What must not be exchanged: tokens of other apps, tokens that were for somebody else, for apis that the operator did not name, with

@@ -14,14 +14,16 @@ import (
 	"github.com/portico-id/portico/broker/token"
 )
 
-// Token exchange (RFC 8693): an access token of this broker for one that says less, or that is for the next api on the way.
+// Token exchange (RFC 8693): a token of this broker for an access token that says less, or that is for the next api on the way.
 //
 // What comes of it never says more than what went in, but for what the operator allowed the client by name; never outlives it; and
 // ends with it, since it hangs on the same grant, and its id begins with the id of the token it came of.
 
-// tokenTypeAccess is the one type of token that is taken and given (RFC 8693 section 3). A refresh token is its client's alone, and an ID
-// token names no grant that could end what came of it.
-const tokenTypeAccess = "urn:ietf:params:oauth:token-type:access_token"
+// The types of token that are taken (RFC 8693 section 3). A refresh token is its client's alone. What is given is an access token.
+const (
+	tokenTypeAccess = "urn:ietf:params:oauth:token-type:access_token"
+	tokenTypeID     = "urn:ietf:params:oauth:token-type:id_token"
+)
 
 const (
 	// maxExchanges bounds how often a token can be exchanged on: services that call one another in a circle stop here, and a token
@@ -50,7 +52,11 @@ func (s *Server) tokenExchange(t *tokenRequest) (*issuance, error) {
 	if len(wish.resources) > maxResources {
 		return nil, refuse(codeInvalidTarget, "more than %d resources and audiences", maxResources)
 	}
-	subject, account, err := s.presented(ctx, "subject_token", t.params.get("subject_token"))
+	present := s.presented
+	if t.params.get("subject_token_type") == tokenTypeID {
+		present = s.presentedID
+	}
+	subject, account, err := present(ctx, "subject_token", t.params.get("subject_token"))
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +101,8 @@ func judgeExchangeTypes(p params) *Error {
 		return badExchange("requested_token_type '%s' is not issued; leave it out, or ask for %s", echo(kind), tokenTypeAccess)
 	case p.get("subject_token") == "":
 		return badExchange("subject_token is missing")
-	case p.get("subject_token_type") != tokenTypeAccess:
-		return badExchange("subject_token_type must be %s", tokenTypeAccess)
+	case p.get("subject_token_type") != tokenTypeAccess && p.get("subject_token_type") != tokenTypeID:
+		return badExchange("subject_token_type must be %s or %s", tokenTypeAccess, tokenTypeID)
 	case p.get("actor_token") == "" && p.get("actor_token_type") != "":
 		return badExchange("actor_token_type is there without actor_token")
 	case p.get("actor_token") != "" && p.get("actor_token_type") != tokenTypeAccess:
@@ -123,6 +129,29 @@ func (s *Server) presented(ctx context.Context, name, raw string) (*token.Access
 	return access, account, err
 }
 
+// presentedID reads an ID token as the access token that it would be: one that allows nothing, anywhere. So it says who the person is, and the
+// client has what the operator lets it gain.
+func (s *Server) presentedID(ctx context.Context, name, raw string) (*token.Access, *identity.Account, error) {
+	id, err := s.idTokens.VerifyIDTokenHint(raw)
+	switch {
+	case err != nil:
+		return nil, nil, badExchange("%s is no ID token of this server's; one that is encrypted has to be decrypted first", name).because(err)
+	case !s.now().Before(id.ExpiresAt):
+		return nil, nil, badExchange("%s is expired", name)
+	case len(id.Audience) != 1 || id.GrantID == "":
+		return nil, nil, badExchange("%s names no single client, or no grant", name)
+	}
+	access := &token.Access{
+		ID: token.NewID(), GrantID: id.GrantID, ClientID: id.Audience[0], Subject: id.Subject,
+		ExpiresAt: id.ExpiresAt, AuthTime: id.AuthTime, ACR: id.ACR,
+	}
+	account, _, err := s.bearerAccount(ctx, access)
+	if errors.Is(err, errTokenOver) {
+		return nil, nil, badExchange("%s is of a sign-in that is revoked", name)
+	}
+	return access, account, err
+}
+
 // judgeExchange decides whether the client may exchange subject, for itself or with actor. It does no IO.
 func (s *Server) judgeExchange(client *registry.Client, subject, actor *token.Access, binding senderKey) *Error {
 	own := subject.ClientID == client.ID
@@ -132,7 +161,7 @@ func (s *Server) judgeExchange(client *registry.Client, subject, actor *token.Ac
 		return badExchange("subject_token was exchanged %d times already", maxExchanges)
 	case !own && !slices.Contains(rules.SubjectClients, subject.ClientID):
 		return badExchange("this client may not exchange tokens that were issued to the client '%s'", subject.ClientID)
-	case !own && !slices.ContainsFunc(subject.Audience, func(identifier string) bool {
+	case !own && len(subject.Audience) > 0 && !slices.ContainsFunc(subject.Audience, func(identifier string) bool {
 		return identifier == s.issuer || slices.Contains(client.ResourceServerOf, identifier)
 	}):
 		// Whoever holds a token that was for somebody else has no business with it.
@@ -188,6 +217,9 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 	t := &target{audience: w.resources, format: p.formatOf(client), lifetime: p.lifetimeOf(client)}
 	if len(t.audience) == 0 {
 		t.audience = subject.Audience
+	}
+	if len(t.audience) == 0 {
+		return nil, refuse(codeInvalidTarget, "an ID token is for no api; say with resource which one the new token is for")
 	}
 	gain := client.Exchange().Scopes
 	var available []string
@@ -268,6 +300,9 @@ func actClaim(subject, acting *token.Access) (string, error) {
 	claim, err := json.Marshal(actor{Subject: acting.Subject, Before: json.RawMessage(subject.Actor)})
 	return string(claim), err
 }
+
+// exchanged says whether an exchange made the token of that id.
+func exchanged(id string) bool { return strings.Contains(id, exchangeSeparator) }
 
 // lineage are the ids of the tokens that a token came of, the first one first, and its own last: its own alone for a token that no exchange
 // made.

@@ -142,6 +142,7 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 		ACR:       g.ACR,
 		AMR:       g.AMR,
 		SID:       g.SessionID,
+		GrantID:   i.grant.ID,
 		Extra:     extra,
 	})
 	if err != nil || i.idTokenKey == nil {

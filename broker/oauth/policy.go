@@ -201,7 +201,7 @@ func (p *policy) judgeScopes(client *registry.Client, scopes, resources []string
 			continue
 		case len(resources) > 0:
 			if !slices.ContainsFunc(named, func(api *registry.API) bool { return slices.Contains(apis, api) }) {
-				return nil, refuse(codeInvalidScope, "the scope '%s' is none of the resources named; add resource=%s", echo(scope), echo(apis[0].Identifier))
+				return nil, refuse(codeInvalidScope, "the scope '%s' is of none of the resources named; add resource=%s", echo(scope), echo(apis[0].Identifier))
 			}
 			continue
 		}

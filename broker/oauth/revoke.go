@@ -38,7 +38,7 @@ func (s *Server) answerRevoke(r *http.Request) error {
 		if access.ClientID != client.ID {
 			return notYours()
 		}
-		if access.GrantID == "" || len(lineage(access.ID)) > 1 {
+		if access.GrantID == "" || exchanged(access.ID) {
 			err := s.replay.Claim(ctx, access.ExpiresAt, revokedTokens, access.ID)
 			if errors.Is(err, replay.ErrReplayed) {
 				return nil // revoked before

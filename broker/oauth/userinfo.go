@@ -59,7 +59,9 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer := claims(account, access.Scopes)
-	addRequested(answer, account, g.Claims, inUserinfo)
+	if !exchanged(access.ID) { // otherwise its scopes are all that it says, and perhaps to another client
+		addRequested(answer, account, g.Claims, inUserinfo)
+	}
 	answer["sub"] = access.Subject
 	writeJSON(w, http.StatusOK, answer)
 }

@@ -27,6 +27,8 @@ type IDToken struct {
 	Nonce string
 	// SID names the browser session (OpenID Connect Front-Channel Logout section 3); may be empty.
 	SID string
+	// GrantID names the grant the token came of, so that what it is exchanged for ends with that; may be empty.
+	GrantID string
 	// ACR and AMR are how the person signed in; may be empty.
 	ACR string
 	AMR []string
@@ -56,6 +58,7 @@ type idClaims struct {
 	AMR       []string `json:"amr,omitempty"`
 	AtHash    string   `json:"at_hash,omitempty"`
 	SID       string   `json:"sid,omitempty"`
+	GrantID   string   `json:"grant_id,omitempty"`
 }
 
 // reservedClaims are about the token rather than the person (OpenID Connect Core section 2,
@@ -76,7 +79,7 @@ func (t *IDToken) MarshalJSON() ([]byte, error) {
 	own, err := json.Marshal(&idClaims{
 		Issuer: t.Issuer, Subject: t.Subject, Audience: t.Audience, AZP: t.AZP,
 		ExpiresAt: t.ExpiresAt.Unix(), IssuedAt: t.IssuedAt.Unix(), AuthTime: unixOrZero(t.AuthTime),
-		Nonce: t.Nonce, ACR: t.ACR, AMR: t.AMR, AtHash: t.AtHash, SID: t.SID,
+		Nonce: t.Nonce, ACR: t.ACR, AMR: t.AMR, AtHash: t.AtHash, SID: t.SID, GrantID: t.GrantID,
 	})
 	if err != nil {
 		return nil, err
@@ -143,7 +146,7 @@ func (s *IDTokens) VerifyIDTokenHint(raw string) (*IDToken, error) {
 		return nil, ErrInvalid
 	}
 	t := &IDToken{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, AZP: c.AZP, Nonce: c.Nonce, SID: c.SID,
+		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, AZP: c.AZP, Nonce: c.Nonce, SID: c.SID, GrantID: c.GrantID,
 		ACR: c.ACR, AMR: c.AMR, AtHash: c.AtHash,
 		IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), ExpiresAt: time.Unix(c.ExpiresAt, 0).UTC(), AuthTime: timeOrZero(c.AuthTime),
 	}
