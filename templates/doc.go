@@ -9,7 +9,7 @@
 //	default-src 'none'; style-src 'self'; img-src 'self' https: data:; base-uri 'none'; frame-ancestors 'none'
 //
 // No page has a script, an inline style or an event handler, but for one: [Pages.FormPost] submits itself with the
-// script that [FormPostScriptHash] admits, and works without it.
+// script that [FormPostScriptHash] admits, and works without it. No page has a frame but [Pages.SignedOut].
 //
 // In every page with a form, the first button of the first form is the main way on.
 package templates

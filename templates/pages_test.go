@@ -82,6 +82,9 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 		return p.SignOut(b, SignOutPage{App: app, Action: "/logout", Account: account, Hidden: []Field{{Name: "confirm", Value: "yes"}, {Name: name, Value: name}}})
 	})
 	render("signed out", func(b *bytes.Buffer) error { return p.SignedOut(b, SignedOutPage{App: app, ReturnURL: link}) })
+	render("signed out, going on", func(b *bytes.Buffer) error {
+		return p.SignedOut(b, SignedOutPage{App: app, ReturnURL: link, ContinueURL: link, Frames: []string{link}})
+	})
 	render("form_post", func(b *bytes.Buffer) error {
 		return p.FormPost(b, FormPostPage{App: app, Action: "https://app.example/cb", Fields: []Field{{Name: "code", Value: "abc"}, {Name: "state", Value: name}}})
 	})
@@ -222,11 +225,14 @@ func TestNoPageHasInlineStyleScriptOrHandlers(t *testing.T) {
 	for _, name := range []string{"Ann", hostile} {
 		for kind, page := range everyPage(t, name, "https://app.example") {
 			root := parse(t, page)
-			scripts := len(all(root, "script"))
-			if kind == "form_post" {
+			scripts, frames := len(all(root, "script")), len(all(root, "iframe"))
+			switch kind {
+			case "form_post":
 				scripts--
+			case "signed out, going on": // the apps' own pages, out of sight
+				frames--
 			}
-			if scripts != 0 || len(all(root, "style")) != 0 || len(all(root, "base")) != 0 || len(all(root, "iframe")) != 0 {
+			if scripts != 0 || frames != 0 || len(all(root, "style")) != 0 || len(all(root, "base")) != 0 {
 				t.Errorf("%s has a script, style, base or iframe:\n%s", kind, page)
 			}
 			walk(root, func(n *html.Node) {
@@ -281,6 +287,34 @@ func TestURLsThatAreNotOfTheWebAreDropped(t *testing.T) {
 }
 
 // The host is what tells the app from one with its name; lookalike letters and user information must not pass for it.
+// Where people go on after they signed out is an app's word: a native app's own scheme is a link, what runs or reads in the browser is none. The
+// same holds for what the page loads in frames, which must not be able to take the person elsewhere.
+func TestSignedOutGoesOnToAppsAlone(t *testing.T) {
+	p := newPages(t)
+	for target, want := range map[string]bool{
+		"https://app.example/bye?state=a%26b": true, "http://127.0.0.1:3000/bye": true, "com.example.app:/bye?state=1": true,
+		"javascript:alert(1)": false, "data:text/html,x": false, "//evil.example/": false, "/logout": false, "": false, "com.example.app://host/bye": false,
+	} {
+		var b bytes.Buffer
+		if err := p.SignedOut(&b, SignedOutPage{ContinueURL: target, Frames: []string{target}}); err != nil {
+			t.Fatal(err)
+		}
+		page := parse(t, b.String())
+		linked := false
+		for _, a := range all(page, "a") {
+			linked = linked || attr(a, "href") == target
+		}
+		if linked != want {
+			t.Errorf("%q: linked %v, want %v", target, linked, want)
+		}
+		for _, frame := range all(page, "iframe") {
+			if !strings.HasPrefix(attr(frame, "src"), "http") || !hasAttr(frame, "hidden") || attr(frame, "sandbox") != "allow-scripts allow-same-origin" {
+				t.Errorf("%q: a frame of %q, sandbox %q", target, attr(frame, "src"), attr(frame, "sandbox"))
+			}
+		}
+	}
+}
+
 func TestTheAppsHostIsShown(t *testing.T) {
 	for website, want := range map[string]string{
 		"https://Notes.Acme.example/welcome?x=1":  "notes.acme.example",
