@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/portico-id/portico/broker"
 	. "github.com/portico-id/portico/broker/brokertest"
 	guesses "github.com/portico-id/portico/broker/guess"
 	"github.com/portico-id/portico/broker/identity"
@@ -97,6 +98,12 @@ func TestAPasswordGivesTokens(t *testing.T) {
 		}
 		if r := login(t, e, home, "bob", bobsPassword, "scope", "openid"); r.String("refresh_token") != "" {
 			t.Error("a refresh token without offline_access")
+		}
+		login(t, e, home, "bob", "a guess that is wrong")
+		for _, secret := range []string{staticPassword, bobsPassword, "a guess that is wrong"} {
+			if strings.Contains(e.Logs.String(), secret) {
+				t.Errorf("the log has the password %q", secret)
+			}
 		}
 		if r := login(t, e, home, "bob", bobsPassword, "scope", "openid shop:buy"); r.String("error") != "invalid_scope" {
 			t.Errorf("a scope that does not exist: %d %v", r.Status, r.Body)
@@ -399,5 +406,38 @@ func TestAConnectorThatAsksNobody(t *testing.T) {
 	// A callback that nobody was sent to does nothing.
 	if page := NewBrowser(t).Get(e.Issuer + "/callback/robot?code=fixed&state=forged.forged"); page.Status == 200 || page.Location() != nil {
 		t.Errorf("a forged callback: %d %v", page.Status, page.Location())
+	}
+}
+
+// `portico config check` and the start say what is wrong with each account, before anybody finds out by not getting in.
+func TestAccountsOfTheConfigurationAreCheckedAtTheStart(t *testing.T) {
+	e := Start(t, withPasswords)
+	for want, edit := range map[string]func(*config.Account){
+		"username":       func(a *config.Account) { a.Username = "not a username" },
+		"it is there tw": func(a *config.Account) { a.Username = "ANN" },
+		"at least 8":     func(a *config.Account) { a.Password = config.NewSecret("short") },
+		"argon2id":       func(a *config.Account) { a.Password, a.PasswordHash = config.Secret{}, config.NewSecret("$2b$12$abc") },
+		"email is not":   func(a *config.Account) { a.Email = "nobody" },
+		"email_verified": func(a *config.Account) { a.EmailVerified = true },
+		"picture":        func(a *config.Account) { a.Picture = "javascript:alert(1)" },
+		"given_name":     func(a *config.Account) { a.GivenName = strings.Repeat("x", 1000) },
+	} {
+		cfg := *e.Config
+		account := config.Account{Username: "bob", Password: config.NewSecret(bobsPassword)}
+		edit(&account)
+		cfg.Accounts = append([]config.Account{cfg.Accounts[0]}, account)
+		if err := broker.Check(&cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("check: %v; want words about %q", err, want)
+		}
+		if b, err := broker.New(t.Context(), &cfg, broker.Options{Backend: e.Backend}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("start: %v; want words about %q", err, want)
+			if b != nil {
+				b.Close()
+			}
+		}
+	}
+	// Whoever has the same username in another spelling in the store does not get in by it.
+	if _, err := e.Broker.Managed.Add(t.Context(), "Ann", bobsPassword, identity.Person{}); err == nil {
+		t.Error("the username of the configuration was given away")
 	}
 }

@@ -204,6 +204,25 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 			`portico.yaml:8: log.level: "warning" is not one of debug, info, warn, error`,
 			`portico.yaml:8: log.format: "jsn" is not one of json, text; did you mean json?`,
 		}},
+		"accounts": {text: `accounts:
+  - {password: "12345678"}
+  - {username: a}
+  - {username: b, password: "12345678", password_hash: x, id: "a b"}
+  - {username: c, password_hash: x, id: one}
+  - {username: d, password_hash: x, id: one, email_verified: perhaps}
+  - {username: e, password: "12345678", passwrd: y}
+passwords: {min_length: 4, concurrent: many}
+`, want: []string{
+			"portico.yaml:8: accounts[0].username: is missing",
+			"portico.yaml:9: accounts[1].password: is missing; give it, password_file or password_hash",
+			"portico.yaml:10: accounts[2].password_hash: is given beside a password; one of them is enough",
+			`portico.yaml:10: accounts[2].id: "a b" is not 1 to 128 letters, digits and . _ : -`,
+			`portico.yaml:12: accounts[4].email_verified: "perhaps" is not true or false`,
+			`portico.yaml:12: accounts[4].id: "one" is the id of accounts[3] too`,
+			"portico.yaml:13: accounts[5].passwrd: unknown key; did you mean password?",
+			`portico.yaml:14: passwords.concurrent: "many" is not a whole number`,
+			"portico.yaml:14: passwords.min_length: 4 is not between 8 and 64: NIST SP 800-63B section 5.1.1.2 has 8 for the least, and says that 64 must be allowed",
+		}},
 		"brand": {text: "brand: {name: ' ', logo_url: http://a.example/l.png, support_url: 'mailto:'}\n", want: []string{
 			"portico.yaml:7: brand.name: is missing; people see it",
 			`portico.yaml:7: brand.logo_url: "http://a.example/l.png" must begin with https://`,
@@ -284,6 +303,22 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 		"types": {text: "  - {name: a, type: gihub}\n  - {name: b}\n", want: []string{
 			`portico.yaml:7: connectors[1].type: "gihub" is not one of facebook, fixed, github, google, oidc; did you mean github?`,
 			"portico.yaml:8: connectors[2].type: is missing; want one of facebook, fixed, github, google, oidc",
+		}},
+		"a connector that asks nobody": {text: `  - {name: a, type: fixed, profile: {subject: s}}
+  - {name: b, type: fixed, insecure_signs_everyone_in: true, client_id: i, client_secret: s, scopes: [a], timeout: 5s}
+  - {name: c, type: github, client_id: i, client_secret: s, insecure_signs_everyone_in: true, profile: {subject: s}}
+  - {name: d, type: fixed, insecure_signs_everyone_in: true, profile: {subject: s, email_verified: maybe, nick: x}}
+`, want: []string{
+			"portico.yaml:7: connectors[1].insecure_signs_everyone_in: has to be true: with this connector whoever comes is signed in as its profile, without a password. It is for test runs",
+			"portico.yaml:8: connectors[2].profile.subject: 1 to 255 characters are needed: what the person is known by",
+			"portico.yaml:8: connectors[2].client_id: does not apply to type fixed, which has no provider",
+			"portico.yaml:8: connectors[2].client_secret: does not apply to type fixed, which has no provider",
+			"portico.yaml:8: connectors[2].scopes: does not apply to type fixed, which has no provider",
+			"portico.yaml:8: connectors[2].timeout: does not apply to type fixed, which has no provider",
+			"portico.yaml:9: connectors[3].insecure_signs_everyone_in: does not apply to type github, only to fixed",
+			"portico.yaml:9: connectors[3].profile: does not apply to type github, only to fixed",
+			`portico.yaml:10: connectors[4].profile.email_verified: "maybe" is not true or false`,
+			"portico.yaml:10: connectors[4].profile.nick: unknown key; the keys here are subject, preferred_username, amr, email, email_verified, name, given_name, family_name, middle_name, nickname, profile, picture, website, gender, birthdate, zoneinfo, locale",
 		}},
 		"credentials": {text: `  - {name: a, type: github}
   - {name: b, type: github, client_secret: s}
