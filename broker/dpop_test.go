@@ -2,6 +2,8 @@ package broker_test
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -336,6 +338,96 @@ func TestAStolenCodeIsOfNoUseWithoutItsKey(t *testing.T) {
 			t.Errorf("with the right key: %d %v", r.Status, r.Body)
 		}
 	})
+}
+
+// A proof where a request is pushed says what dpop_jkt says (RFC 9449 section 10.1), and is judged as anywhere else.
+func TestAProofWithAPushedRequestBindsTheCode(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		key, attacker := e.NewKey(t), e.NewKey(t)
+		target := e.Issuer + "/par"
+		push := func(proofs []string, edits ...string) *Response {
+			form := AuthorizeParams(Native)
+			form.Set("idp_hint", "google")
+			for i := 0; i+1 < len(edits); i += 2 {
+				form.Set(edits[i], edits[i+1])
+			}
+			return e.PostWith(t, "/par", Native, form, http.Header{"Dpop": proofs})
+		}
+		refused := badProofs(t, e, key, "POST", target, "")
+		refused["of a token request"] = []string{key.Proof("POST", e.Issuer+"/token")}
+		for name, proofs := range refused {
+			if r := push(proofs); r.Status != http.StatusBadRequest || !strings.Contains(r.String("error"), "dpop") {
+				t.Errorf("a proof %s: %d %v", name, r.Status, r.Body)
+			}
+		}
+		if r := push([]string{key.Proof("POST", target)}, "dpop_jkt", attacker.JKT); r.String("error") != "invalid_dpop_proof" {
+			t.Errorf("dpop_jkt of another key: %d %v", r.Status, r.Body)
+		}
+		proof := []string{key.Proof("POST", target)}
+		pushed := push(proof, "dpop_jkt", key.JKT)
+		if pushed.Status != http.StatusCreated {
+			t.Fatalf("the right proof: %d %v", pushed.Status, pushed.Body)
+		}
+		if r := e.Node(t).PostWith(t, "/par", Native, AuthorizeParams(Native), http.Header{"Dpop": proof}); r.String("error") != "invalid_dpop_proof" {
+			t.Errorf("the same proof at another node: %d %v", r.Status, r.Body)
+		}
+		location, page := NewBrowser(t).Walk(pushedURL(e, Native, pushed.String("request_uri")), Native.RedirectURI)
+		if location == nil {
+			t.Fatalf("the sign-in ended at %s (%d)", page.URL, page.Status)
+		}
+		code := location.Query().Get("code")
+		for name, header := range map[string]http.Header{"with the thief's key": attacker.TokenHeader(e), "without a key": nil} {
+			if r := e.PostWith(t, "/token", Native, RedeemForm(Native, code), header); r.String("error") != "invalid_grant" {
+				t.Errorf("%s: %d %v", name, r.Status, r.Body)
+			}
+		}
+		if r := e.PostWith(t, "/token", Native, RedeemForm(Native, code), key.TokenHeader(e)); r.Status != http.StatusOK {
+			t.Errorf("with the right key: %d %v", r.Status, r.Body)
+		}
+	})
+}
+
+// FAPI 2.0 section 5.4.1 leaves RS256 out; for everybody else it stays, since old hardware knows no other.
+func TestAProofOfAProfiledClientNeedsAStrongAlgorithm(t *testing.T) {
+	f := startFAPI(t)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := func(alg jose.SignatureAlgorithm) http.Header {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: private}, (&jose.SignerOptions{EmbedJWK: true}).WithType(dpop.Type))
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := json.Marshal(map[string]any{"jti": rand.Text(), "htm": "POST", "htu": f.Issuer + "/token", "iat": f.Clock.Now().Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.Header{"Dpop": {raw}}
+	}
+	redeem := func(code string, h http.Header) *Response {
+		assertion := f.private.sign(t, "", claimsOf(f.Env, f.client.ID))
+		return f.PostWith(t, "/token", Client{}, withAssertion(assertion, RedeemForm(f.client, code)), h)
+	}
+	code := f.code().Get("code")
+	if r := redeem(code, header(jose.RS256)); r.String("error") != "invalid_dpop_proof" || !strings.Contains(r.String("error_description"), "PS256") {
+		t.Errorf("RS256: %d %v", r.Status, r.Body)
+	}
+	if r := redeem(code, header(jose.PS256)); r.Status != http.StatusOK {
+		t.Errorf("PS256: %d %v", r.Status, r.Body)
+	}
+	native := f.Code(t, NewBrowser(t), Native, "idp_hint", "google").Get("code")
+	if r := f.PostWith(t, "/token", Native, RedeemForm(Native, native), header(jose.RS256)); r.Status != http.StatusOK {
+		t.Errorf("RS256 of a client without a profile: %d %v", r.Status, r.Body)
+	}
 }
 
 func TestAMalformedKeyThumbprintIsRefusedAtTheApp(t *testing.T) {

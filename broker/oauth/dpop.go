@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/portico-id/portico/broker/dpop"
@@ -18,9 +17,6 @@ import (
 
 // proofs is the purpose under which proofs are claimed.
 const proofs = "dpop-proof"
-
-// fapi2ProofAlgs are what FAPI 2.0 section 5.4.1 leaves of the algorithms of proofs.
-var fapi2ProofAlgs = slices.DeleteFunc(dpop.Algorithms(), func(alg string) bool { return alg == dpop.RS256 })
 
 // proof reads the DPoP proof of a request to the endpoint at path and judges it; nil if there is none. accessToken is the one it
 // comes with, "" where there is none. algs are the algorithms allowed; nil means all.
@@ -70,11 +66,7 @@ func badProof(err error) *Error { return refuse(codeInvalidDPoPProof, "%s", err.
 
 // proofKey is the key that a client proves to hold at one of the endpoints it calls itself, and spends the proof; "" without a proof.
 func (s *Server) proofKey(w http.ResponseWriter, r *http.Request, path string, client *registry.Client) (jkt string, refusal *Error) {
-	var algs []string
-	if client.Profile == registry.ProfileFAPI2 {
-		algs = fapi2ProofAlgs
-	}
-	p, refusal := s.proof(w, r, path, "", algs)
+	p, refusal := s.proof(w, r, path, "", profileOf(client).algs)
 	if p == nil || refusal != nil {
 		return "", refusal
 	}
