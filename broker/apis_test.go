@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
+
 	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/config"
 )
@@ -32,7 +34,7 @@ func withAPIs(c *config.Config) {
 			{Name: "notes:read", Sentence: "Read your <notes>"}, {Name: "notes:write", Sentence: "Write your notes"},
 		}},
 		{Identifier: mailAPI, Name: "Mail", AccessTokenFormat: "jwt", Scopes: []config.Scope{{Name: "mail:read", Sentence: "Read your mail"}}},
-		{Identifier: bankAPI, Name: "Bank", AccessTokenFormat: "jwt", AuthorizationDetailsTypes: []config.DetailsType{{
+		{Identifier: bankAPI, Name: "Bank", AccessTokenFormat: "jwt", AccessTokenSigningAlg: "EdDSA", AuthorizationDetailsTypes: []config.DetailsType{{
 			Type: "payment", Sentence: "Make a payment from your account",
 			Fields: []config.DetailsField{{Name: "amount", Required: true}, {Name: "creditor"}, {Name: "actions", Values: []string{"start", "cancel"}}},
 		}}},
@@ -233,6 +235,11 @@ func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 				t.Fatalf("%d %v", tokens.Status, tokens.Body)
 			}
 			claims := jwtPayload(t, tokens.String("access_token"))
+			if parsed, err := jose.ParseSignedCompact(tokens.String("access_token"), []jose.SignatureAlgorithm{jose.EdDSA}); err != nil {
+				t.Errorf("the api's signature: %v", err)
+			} else if typ := parsed.Signatures[0].Protected.ExtraHeaders[jose.HeaderType]; typ != "at+jwt" { // RFC 9068 section 2.1
+				t.Errorf("typ is %v", typ)
+			}
 			said := introspect(t, e, Web, tokens.String("access_token"))
 			for name, where := range map[string]map[string]any{"response": tokens.Body, "token": claims, "introspection": said} {
 				raw, _ := json.Marshal(where["authorization_details"])
