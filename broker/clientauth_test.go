@@ -24,6 +24,7 @@ import (
 
 	"github.com/portico-id/portico/broker"
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
 )
@@ -440,4 +441,42 @@ func TestFAPI2ClientAssertions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that was registered with the command has its secret sealed beside the hash, both halves of a rotation included; no document has it as it is.
+func TestARegisteredClientSignsWithItsSecret(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		client, secret, err := e.Broker.Clients.Add(t.Context(), registry.Client{
+			Name: "HMAC", AuthMethod: registry.AuthSecretJWT, RedirectURIs: []string{Web.RedirectURI}, Scopes: []string{"openid"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signs := func(secret string) bool {
+			raw := sign(t, "HS256", []byte(secret), nil, claimsOf(e, client.ID))
+			return e.Post(t, "/introspect", Client{}, withAssertion(raw, anyToken)).Status == http.StatusOK
+		}
+		if !signs(secret) {
+			t.Error("its secret is refused")
+		}
+		_, fresh, err := e.Broker.Clients.RotateSecret(t.Context(), client.ID, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !signs(fresh) || !signs(secret) {
+			t.Error("a rotation with an overlap lets one of both secrets not work")
+		}
+		e.Clock.Advance(time.Hour)
+		if !signs(fresh) || signs(secret) {
+			t.Error("after the overlap the old secret works, or the new one does not")
+		}
+		kept, err := e.Broker.Clients.Get(t.Context(), client.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(kept)
+		if err != nil || strings.Contains(string(text), fresh) || strings.Contains(string(text), secret) {
+			t.Errorf("the document holds a secret, or %v", err)
+		}
+	})
 }

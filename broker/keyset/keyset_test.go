@@ -1,6 +1,7 @@
 package keyset
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -495,14 +497,21 @@ func TestASetIsReadThroughTheGuardedClient(t *testing.T) {
 	}
 }
 
+// FuzzSet makes no RSA keys: that takes longer than all else where code is instrumented.
 func FuzzSet(f *testing.F) {
-	k := keys()
-	mine := public(k.ec, "e", "sig", "ES256")
-	mine.Certificates = []*x509.Certificate{certificate(f, k.ec)}
-	f.Add([]byte(jwks(f, mine, public(k.rsa, "r", "enc", ""), public(k.ed, "d", "", ""))), signed(f, "ES256", k.ec, "e"))
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	mine := public(private, "e", "sig", "ES256")
+	mine.Certificates = []*x509.Certificate{certificate(f, private)}
+	modulus := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xf1}, 256))
+	f.Add([]byte(jwks(f, mine)), signed(f, "ES256", private, "e"))
+	f.Add([]byte(`{"keys":[{"kty":"RSA","kid":"r","e":"AQAB","n":"`+modulus+`"}]}`), "eyJhbGciOiJQUzI1NiIsImtpZCI6InIifQ.e30."+modulus)
+	f.Add([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","use":"enc","key_ops":["verify"],"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`), "eyJhbGciOiJFZERTQSJ9.e30.AA")
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AQ","y":"AQ"},{"kty":"oct","k":"AQ"}]}`), "eyJhbGciOiJub25lIn0..")
 	f.Add([]byte(`{"keys":null}`), "")
-	show := certificate(f, k.ec)
+	show := certificate(f, private)
 	f.Fuzz(func(t *testing.T, text []byte, raw string) {
 		s, err := parseSet(text)
 		if err != nil {
