@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -241,7 +242,8 @@ func TestAPushedRequestExpires(t *testing.T) {
 	})
 }
 
-// Sixteen browsers that are all signed in bring one reference at once. One of them gets a code.
+// Sixteen browsers that are all signed in bring one reference at once, half of them to another broker over the same store than it was
+// pushed to. One of them gets a code.
 func TestOfRacingBrowsersOneGetsTheCodeOfAPushedRequest(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {
 		var waiting []*Browser
@@ -250,15 +252,22 @@ func TestOfRacingBrowsersOneGetsTheCodeOfAPushedRequest(t *testing.T) {
 			e.Code(t, b, First, "idp_hint", "google")
 			waiting = append(waiting, b)
 		}
-		address := pushed(t, e, First)
+		node := e.Node(t)
+		elsewhere := httptest.NewServer(node.Broker.Handler)
+		t.Cleanup(elsewhere.Close)
+		address := pushed(t, node, First)
 		var mu sync.Mutex
 		codes, told := map[string]bool{}, map[string]int{}
 		storetest.Race(len(waiting), func() {
 			mu.Lock()
 			b := waiting[0]
 			waiting = waiting[1:]
+			at := address
+			if len(waiting)%2 == 0 {
+				at = strings.Replace(address, e.Issuer, elsewhere.URL, 1)
+			}
 			mu.Unlock()
-			answer := arrived(t, b, address, First)
+			answer := arrived(t, b, at, First)
 			mu.Lock()
 			defer mu.Unlock()
 			if code := answer.Get("code"); code != "" {
