@@ -284,7 +284,7 @@ func TestARequestByReference(t *testing.T) {
 	}))
 	t.Cleanup(site.Close)
 	registered := site.URL + "/request.jwt"
-	edit := withKeys(t, map[string]clientKey{"web": key}, func(c *config.Client) { c.RequestURIs = []string{registered} })
+	edit := withKeys(t, map[string]clientKey{"web": key}, func(c *config.Client) { c.RequestURIs = []string{registered + "#its-hash"} })
 	at := func(e *Env, reference string) string {
 		return e.Issuer + "/authorize?" + url.Values{"client_id": {Web.ID}, "request_uri": {reference}, "redirect_uri": {Web.RedirectURI}}.Encode()
 	}
@@ -292,7 +292,7 @@ func TestARequestByReference(t *testing.T) {
 	e := Start(t, edit, func(cfg *config.Config) { cfg.Fetch.AllowPrivate = true })
 	serve := func(text string) { served.Store(&text) }
 	serve(key.sign(t, "oauth-authz-req+jwt", object(e, Web, map[string]any{"idp_hint": "google", "state": "by-reference"})) + "\n")
-	for name, reference := range map[string]string{"as registered": registered, "with the hash of what is there": registered + "#hash"} {
+	for name, reference := range map[string]string{"as registered": registered, "with the hash as registered": registered + "#its-hash", "with the hash of what is there now": registered + "#another-hash"} {
 		if answer := arrived(t, NewBrowser(t), at(e, reference), Web); answer.Get("code") == "" || answer.Get("state") != "by-reference" {
 			t.Errorf("%s: the app is told %v", name, answer)
 		}

@@ -26,8 +26,8 @@ type Pushed struct {
 	Params string `json:"params"`
 	// Signed says that they came in a request object that the client signed.
 	Signed bool `json:"signed,omitempty"`
-	// Until is when the request can no longer be begun. The document lives a while longer, so that the
-	// app of a person who comes late can be told.
+	// Until is when the request can no longer be begun. The document lives as long as a flow of it can, so that a person
+	// who comes back finds theirs, and the app of one who comes late is told.
 	Until time.Time `json:"until"`
 }
 
@@ -39,15 +39,12 @@ type use struct {
 	Flow string `json:"flow"`
 }
 
-// lateMemory is how long a pushed request is kept past its time, to tell its app that it came too late.
-const lateMemory = 10 * time.Minute
-
 // ErrUsed says that another flow of the same request has ended with a code.
 var ErrUsed = errors.New("the authorization request was used before")
 
 // Push keeps a request until the browser comes with its id, which is random.
 func (s *Flows) Push(ctx context.Context, p Pushed) (id string, err error) {
-	doc := &PushedDoc{Meta: store.Meta{ID: s.newID(), Expires: p.Until.Add(lateMemory)}, Value: p}
+	doc := &PushedDoc{Meta: store.Meta{ID: s.newID(), Expires: p.Until.Add(s.lifetime)}, Value: p}
 	return doc.ID, s.pushed.Insert(ctx, doc)
 }
 

@@ -62,8 +62,8 @@ func (s *Server) resolveObject(ctx context.Context, client *registry.Client, que
 // broker is not to fetch what they like.
 func (s *Server) resolveReference(ctx context.Context, client *registry.Client, query url.Values) (*asked, *Error) {
 	refused := &asked{client: client, params: query}
-	address := withoutFragment(query.Get("request_uri"))
-	registered := slices.ContainsFunc(client.RequestURIs, func(uri string) bool { return withoutFragment(uri) == address })
+	address := registry.RequestAddress(query.Get("request_uri"))
+	registered := slices.ContainsFunc(client.RequestURIs, func(uri string) bool { return registry.RequestAddress(uri) == address })
 	if !registered {
 		return refused, refuse(codeInvalidRequestURI, "the request_uri is not one of the request_uris registered for this client")
 	}
@@ -75,12 +75,6 @@ func (s *Server) resolveReference(ctx context.Context, client *registry.Client, 
 		return refused, refuse(codeInvalidRequestURI, "the request_uri serves '%s', not application/oauth-authz-req+jwt", echo(answer.ContentType))
 	}
 	return s.resolveObject(ctx, client, query, string(bytes.TrimSpace(answer.Body)))
-}
-
-// withoutFragment drops a fragment, which may be the hash of what is there (OpenID Connect Core section 6.2) and is never sent.
-func withoutFragment(uri string) string {
-	uri, _, _ = strings.Cut(uri, "#")
-	return uri
 }
 
 // objectAlgs are what the client may sign its request objects with. Never none: an object without a signature protects nothing.

@@ -17,6 +17,13 @@ const (
 	maxURIs = 32
 )
 
+// RequestAddress is where a request_uri points: without the fragment, which may be the hash of what is there (OpenID Connect Core
+// section 6.2) and is never sent.
+func RequestAddress(uri string) string {
+	address, _, _ := strings.Cut(uri, "#")
+	return address
+}
+
 // forbiddenSchemes are private-use by their form, or read as such, and run or leak what they carry in a browser.
 var forbiddenSchemes = []string{"javascript", "data", "vbscript", "file", "blob", "about", "view-source", "ws", "wss", "ftp", "mailto"}
 

@@ -145,7 +145,7 @@ func (c *Client) Fetched() iter.Seq2[string, string] {
 	return func(yield func(field, address string) bool) {
 		all := [][2]string{{"jwks_uri", c.JWKSURI}, {"sector_identifier_uri", c.SectorIdentifierURI}, {"backchannel_logout_uri", c.BackchannelLogoutURI}}
 		for _, uri := range c.RequestURIs {
-			all = append(all, [2]string{"request_uris", uri})
+			all = append(all, [2]string{"request_uris", RequestAddress(uri)})
 		}
 		for _, one := range all {
 			if one[1] != "" && !yield(one[0], one[1]) {

@@ -98,7 +98,7 @@ func (c *Client) checkRequests(bad badFunc, oneOf oneOfFunc) {
 		bad("request_uris", "%d are more than %d", len(c.RequestURIs), maxURIs)
 	}
 	for _, uri := range c.RequestURIs {
-		checkWebURI(bad, "request_uris", uri)
+		checkWebURI(bad, "request_uris", RequestAddress(uri))
 	}
 	if c.DefaultMaxAge != nil && (*c.DefaultMaxAge < 0 || *c.DefaultMaxAge > int64(maxLifetime/time.Second)) {
 		bad("default_max_age", "%d seconds are not between 0 and %d", *c.DefaultMaxAge, int64(maxLifetime/time.Second))
