@@ -243,28 +243,35 @@ func fixedProfile(f config.FixedIdentity) connectors.Profile {
 	}
 }
 
-// staticAccounts are the configuration's local accounts. A username that is none has been refused by checkAccounts.
+// staticAccounts are the configuration's local accounts, one for each username that somebody may sign in with. A username that is none has been
+// refused by checkAccounts.
 func staticAccounts(cfg *config.Config) []local.Static {
 	var accounts []local.Static
 	for _, a := range cfg.Accounts {
-		username, err := local.Normal(a.Username)
-		if err != nil {
-			username = a.Username
-		}
-		accounts = append(accounts, local.Static{
-			Username: a.Username, Password: a.Password.Reveal(), Hash: a.PasswordHash.Reveal(),
-			Account: identity.Account{
-				ID: cmp.Or(a.ID, local.StaticID(username)),
-				Person: identity.Person{
-					Email: a.Email, EmailVerified: a.EmailVerified, Name: a.Name, GivenName: a.GivenName, FamilyName: a.FamilyName,
-					Username: username, Picture: a.Picture, Locale: a.Locale,
-					MiddleName: a.MiddleName, Nickname: a.Nickname, Profile: a.Profile, Website: a.Website,
-					Gender: a.Gender, Birthdate: a.Birthdate, Zoneinfo: a.Zoneinfo,
-				},
+		username := normalUsername(a.Username)
+		account := identity.Account{
+			ID: cmp.Or(a.ID, local.StaticID(username)),
+			Person: identity.Person{
+				Email: a.Email, EmailVerified: a.EmailVerified, Name: a.Name, GivenName: a.GivenName, FamilyName: a.FamilyName,
+				Username: username, Picture: a.Picture, Locale: a.Locale,
+				MiddleName: a.MiddleName, Nickname: a.Nickname, Profile: a.Profile, Website: a.Website,
+				Gender: a.Gender, Birthdate: a.Birthdate, Zoneinfo: a.Zoneinfo,
 			},
-		})
+		}
+		for _, name := range append([]string{a.Username}, a.Aliases...) {
+			accounts = append(accounts, local.Static{
+				Username: name, Password: a.Password.Reveal(), Hash: a.PasswordHash.Reveal(), Account: account,
+			})
+		}
 	}
 	return accounts
+}
+
+func normalUsername(raw string) string {
+	if username, err := local.Normal(raw); err == nil {
+		return username
+	}
+	return raw
 }
 
 // checkAccounts says what is wrong with the configuration's local accounts, naming each.
@@ -273,10 +280,10 @@ func checkAccounts(cfg *config.Config, accounts []local.Static) error {
 	seen := map[string]bool{}
 	for _, a := range accounts {
 		err := errors.Join(local.CheckStatic(a, cfg.Passwords.MinLength), identity.CheckPerson(a.Account.Person))
-		if seen[a.Account.Username] {
+		if seen[normalUsername(a.Username)] {
 			err = errors.Join(err, errors.New("username: it is there twice"))
 		}
-		seen[a.Account.Username] = true
+		seen[normalUsername(a.Username)] = true
 		if err != nil {
 			problems = append(problems, fmt.Errorf("account %q: %w", a.Username, err))
 		}

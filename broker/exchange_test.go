@@ -67,8 +67,9 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {
 		subject := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google", "scope", "openid offline_access notes:read notes:write").String("access_token")
 		person := e.Subject(t, subject)
-		for _, target := range []string{"resource", "audience"} {
-			r := exchange(t, e, gateway, subject, target, mailAPI)
+		// The api by its name, or by its scope.
+		for target, value := range map[string]string{"resource": mailAPI, "audience": mailAPI, "scope": "mail:read"} {
+			r := exchange(t, e, gateway, subject, target, value)
 			claims := jwtPayload(t, r.String("access_token"))
 			if r.String("issued_token_type") != tokenTypeAccess || r.String("token_type") != "Bearer" || r.String("scope") != "mail:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
 				t.Errorf("%s: %v", target, r.Body)

@@ -77,6 +77,9 @@ type MTLS struct {
 	CAFile string `yaml:"ca_file,omitempty"` // PEM: who issues the certificates of tls_client_auth; empty: that method is off
 	URL    string `yaml:"url,omitempty"`     // of the endpoints that ask for certificates, if not the issuer: scheme and host
 	Listen string `yaml:"listen,omitempty"`  // tls: host:port of a listener of their own; empty: Listen asks everybody
+	// The certificate of that listener, as in TLS; empty: the one of TLS.
+	CertFile string `yaml:"cert_file,omitempty"`
+	KeyFile  string `yaml:"key_file,omitempty"`
 }
 
 // The types of store.
@@ -187,11 +190,13 @@ type Person struct {
 
 // Account is a local account of the configuration's. It cannot be changed elsewhere.
 type Account struct {
-	Username         string `yaml:"username"`
-	Password         Secret `yaml:"password,omitempty"`
-	PasswordFile     string `yaml:"password_file,omitempty" secret:"password"` // instead of Password
-	PasswordHash     Secret `yaml:"password_hash,omitempty"`                   // instead of either: argon2id, PHC string format
-	PasswordHashFile string `yaml:"password_hash_file,omitempty" secret:"password_hash"`
+	Username string `yaml:"username"`
+	// Aliases are further usernames of the same account, such as its email.
+	Aliases          []string `yaml:"aliases,omitempty"`
+	Password         Secret   `yaml:"password,omitempty"`
+	PasswordFile     string   `yaml:"password_file,omitempty" secret:"password"` // instead of Password
+	PasswordHash     Secret   `yaml:"password_hash,omitempty"`                   // instead of either: argon2id, PHC string format
+	PasswordHashFile string   `yaml:"password_hash_file,omitempty" secret:"password_hash"`
 	// ID is what apps know the account by (sub); empty: it follows from the username.
 	ID     string `yaml:"id,omitempty"`
 	Person `yaml:",inline"`

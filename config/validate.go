@@ -221,7 +221,12 @@ func (v *validator) mtls(c *Config) {
 	m := &c.MTLS
 	v.oneOf("mtls.mode", m.Mode, MTLSOff, MTLSTLS, MTLSProxy)
 	for _, k := range []struct{ key, value, mode string }{
-		{"header", m.Header, MTLSProxy}, {"listen", m.Listen, MTLSTLS}, {"ca_file", m.CAFile, m.Mode}, {"url", m.URL, m.Mode},
+		{"header", m.Header, MTLSProxy},
+		{"listen", m.Listen, MTLSTLS},
+		{"cert_file", m.CertFile, MTLSTLS},
+		{"key_file", m.KeyFile, MTLSTLS},
+		{"ca_file", m.CAFile, m.Mode},
+		{"url", m.URL, m.Mode},
 	} {
 		if k.value != "" && (m.Mode == MTLSOff || m.Mode != k.mode) {
 			v.add("mtls."+k.key, "has no effect with mtls.mode "+m.Mode)
@@ -255,8 +260,16 @@ func (v *validator) mtls(c *Config) {
 			v.add("trusted_proxies", "is missing: with mtls.mode proxy, it says whose mtls.header is believed")
 		}
 	case MTLSTLS:
-		if c.TLS.CertFile == "" {
+		if c.TLS.CertFile == "" && m.CertFile == "" {
 			v.add("tls.cert_file", "is missing: with mtls.mode tls the broker itself serves https; behind a proxy that does, the mode is proxy")
+		}
+		switch {
+		case m.CertFile != "" && m.KeyFile == "":
+			v.add("mtls.key_file", "is missing; cert_file needs it")
+		case m.CertFile == "" && m.KeyFile != "":
+			v.add("mtls.cert_file", "is missing; key_file needs it")
+		case m.CertFile != "" && m.Listen == "":
+			v.add("mtls.cert_file", "has no effect without mtls.listen; the certificate of listen is tls.cert_file")
 		}
 		if m.Listen == "" {
 			return

@@ -27,6 +27,7 @@ func (v *validator) accounts(accounts []Account) {
 		if a.Username == "" {
 			v.add(path+".username", "is missing")
 		}
+		v.list(path+".aliases", a.Aliases, maxList)
 		password, hash := !a.Password.IsZero() || a.PasswordFile != "", !a.PasswordHash.IsZero() || a.PasswordHashFile != ""
 		switch {
 		case password && hash:

@@ -211,12 +211,40 @@ func (s *Server) issuedToALiveClient(ctx context.Context, client *registry.Clien
 	return nil
 }
 
+// exchangeAudience is what a token is for whose request names no resource: the same as subject, unless it asks for scopes that subject does not
+// have, which then say which apis it is for, as in any other request.
+func (p *policy) exchangeAudience(subject *token.Access, scopes []string) []string {
+	has := func(scope string) bool { return slices.Contains(subject.Scopes, scope) }
+	if !slices.ContainsFunc(scopes, func(scope string) bool { return !has(scope) }) {
+		return subject.Audience
+	}
+	var audience []string
+	for _, scope := range scopes {
+		identifiers := []string{p.issuer}
+		if !p.own(scope) {
+			identifiers = nil
+			for _, api := range p.apis.WithScope(scope) {
+				identifiers = append(identifiers, api.Identifier)
+			}
+		}
+		for _, identifier := range identifiers {
+			if !slices.Contains(audience, identifier) {
+				audience = append(audience, identifier)
+			}
+		}
+	}
+	if len(audience) == 0 { // scopes that do not exist, which is said later
+		return subject.Audience
+	}
+	return audience
+}
+
 // exchange decides on a token that comes of subject. For an api that subject is for, that is no more than subject allows there; for
 // any other, what the operator lets the client gain, by name.
 func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish) (*target, *Error) {
 	t := &target{audience: w.resources, format: p.formatOf(client), lifetime: p.lifetimeOf(client)}
 	if len(t.audience) == 0 {
-		t.audience = subject.Audience
+		t.audience = p.exchangeAudience(subject, w.scopes)
 	}
 	if len(t.audience) == 0 {
 		return nil, refuse(codeInvalidTarget, "an ID token is for no api; say with resource which one the new token is for")

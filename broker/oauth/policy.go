@@ -413,7 +413,17 @@ func narrowedDetails(granted, asked details) (details, *Error) {
 }
 
 // direct takes both steps for a grant that is answered at once: there is no earlier request that its tokens could go beyond.
+//
+// Where nothing is asked for about a person, it is what the client is registered to know of people (RFC 6749 section 3.3): nobody is
+// there who would have to agree. Not offline_access: that an app acts while the person is away is said, not assumed.
 func (p *policy) direct(client *registry.Client, w wish, person bool) (entitlement, *target, *Error) {
+	if person && len(w.scopes) == 0 && len(w.resources) == 0 && len(w.details) == 0 {
+		for _, scope := range client.Scopes {
+			if p.own(scope) && scope != ScopeOfflineAccess {
+				w.scopes = append(w.scopes, scope)
+			}
+		}
+	}
 	e, refusal := p.entitle(client, w, person)
 	if refusal != nil {
 		return e, nil, refusal

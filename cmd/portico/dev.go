@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,11 +12,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
@@ -39,17 +42,26 @@ type devState struct {
 	Addr        string `json:"addr"`
 	SampleApp   string `json:"sample_app"` // addresses
 	Sandbox     string `json:"sandbox"`
+	MTLS        string `json:"mtls"`
 	WebSecret   string `json:"web_secret"`
+	Service     string `json:"service_secret"`
+	Trusted     string `json:"trusted_secret"`
+	Password    string `json:"password"` // of the first persona's local account
 	Database    string `json:"database"` // of --mongodb
 	KeyringFile string `json:"-"`
 }
 
 const (
-	devWebClient    = "sample-web"
-	devNativeClient = "sample-native"
-	devStateFile    = "dev.json"
-	devConfigFile   = "portico.yaml"
-	nativeRedirect  = "http://127.0.0.1/callback"
+	devWebClient     = "sample-web"
+	devNativeClient  = "sample-native"
+	devServiceClient = "sample-service"
+	devTrustedClient = "sample-trusted"
+	devAPI           = "https://notes.example"
+	devAccount       = "sample-account"
+	devTrustedIssuer = "https://issuer.example"
+	devStateFile     = "dev.json"
+	devConfigFile    = "portico.yaml"
+	nativeRedirect   = "http://127.0.0.1/callback"
 )
 
 var devConnectors = []string{"google", "facebook", "github"}
@@ -74,8 +86,12 @@ func (c devCommand) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	certificate, err := openDevCertificate(dir)
+	if err != nil {
+		return err
+	}
 	configPath := filepath.Join(dir, devConfigFile)
-	if err := os.WriteFile(configPath, c.configuration(dir, state), 0o600); err != nil {
+	if err := os.WriteFile(configPath, c.configuration(dir, certificate, state), 0o600); err != nil {
 		return err
 	}
 	// The environment is left out: what is in it is meant for another broker.
@@ -136,22 +152,31 @@ func (c devCommand) state(dir string) (*devState, error) {
 		if err != nil {
 			return nil, err
 		}
-		if asked.Port != 0 && c.Addr != s.Addr {
+		if asked.Port != 0 && c.Addr != s.Addr || s.MTLS == "" {
 			// Another address is another issuer: the sample app's ports follow.
 			if err := s.chooseAddresses(c.Addr); err != nil {
 				return nil, err
 			}
-			return &s, s.write(path)
 		}
-		return &s, nil
+		s.chooseSecrets()
+		return &s, s.write(path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	s := &devState{WebSecret: token.NewSecret("pcs_"), Database: "portico_dev_" + token.NewID()[:10]}
+	s := &devState{Database: "portico_dev_" + token.NewID()[:10]}
+	s.chooseSecrets()
 	if err := s.chooseAddresses(c.Addr); err != nil {
 		return nil, err
 	}
 	return s, s.write(path)
+}
+
+// chooseSecrets makes the secrets that are not there: all of them the first time, and later what an older release did not have.
+func (s *devState) chooseSecrets() {
+	for _, secret := range []*string{&s.WebSecret, &s.Service, &s.Trusted} {
+		*secret = cmp.Or(*secret, token.NewSecret("pcs_"))
+	}
+	s.Password = cmp.Or(s.Password, token.NewSecret("")[:16])
 }
 
 func (s *devState) write(path string) error {
@@ -188,7 +213,7 @@ func (s *devState) chooseAddresses(addr string) error {
 	}
 	s.Addr = net.JoinHostPort(host, strconv.Itoa(a.Port))
 	taken := map[int]bool{a.Port: true}
-	for i, target := range []*string{&s.SampleApp, &s.Sandbox} {
+	for i, target := range []*string{&s.SampleApp, &s.Sandbox, &s.MTLS} {
 		port, err := freePort(host, a.Port+1+i)
 		if err != nil || taken[port] {
 			if port, err = freePort(host, 0); err != nil {
@@ -212,14 +237,18 @@ func freePort(host string, port int) (int, error) {
 }
 
 // configuration is the file that the broker is run with: the same that one would write by hand.
-func (c devCommand) configuration(dir string, s *devState) []byte {
+func (c devCommand) configuration(dir string, certificate *devCertificate, s *devState) []byte {
 	type m = map[string]any
 	store := m{"type": "sqlite", "path": filepath.Join(dir, "portico.db")}
 	if c.MongoDB != "" {
 		store = m{"type": "mongodb", "uri": c.MongoDB, "database": s.Database}
 	}
 	scopes := []string{"openid", "profile", "email", "offline_access"}
-	grants := []string{"authorization_code", "refresh_token"}
+	notes := []string{"notes:read", "notes:write"}
+	withNotes := slices.Concat(scopes, notes)
+	grants := []string{registry.GrantAuthorizationCode, registry.GrantRefreshToken}
+	withDevice := append(slices.Clone(grants), registry.GrantDeviceCode)
+	persona := sandbox.DefaultPersonas()[0]
 	var upstream []m
 	for _, name := range devConnectors {
 		upstream = append(upstream, m{"name": name, "type": name})
@@ -236,8 +265,38 @@ func (c devCommand) configuration(dir string, s *devState) []byte {
 		"sandbox":      sandboxSettings,
 		"connectors":   upstream,
 		// All that there is, to be tried, with apps that run on this machine.
+		"grant_types": []string{
+			registry.GrantAuthorizationCode, registry.GrantRefreshToken, registry.GrantClientCredentials, registry.GrantPassword,
+			registry.GrantDeviceCode, registry.GrantTokenExchange, registry.GrantJWTBearer,
+		},
 		"session_management": true,
 		"fetch":              m{"allow_private": true},
+		"registration": m{
+			"mode": "open", "max_per_hour": "1000", "scopes": withNotes,
+			"grant_types": append(slices.Clone(withDevice), registry.GrantClientCredentials),
+		},
+		"client_id_metadata": m{"mode": "open"},
+		"mtls": m{
+			"mode": "tls", "listen": s.MTLS, "url": "https://" + s.MTLS, "ca_file": certificate.file,
+			"cert_file": certificate.file, "key_file": certificate.keyFile,
+		},
+		"apis": []m{{
+			"identifier": devAPI, "name": "Sample notes", "access_token_format": "jwt",
+			"scopes": []m{
+				{"name": "notes:read", "sentence": "Read your notes"},
+				{"name": "notes:write", "sentence": "Write and delete your notes"},
+			},
+		}},
+		// Its email is not verified: nothing is linked to it.
+		"accounts": []m{
+			{
+				"id": devAccount, "username": persona.Name, "aliases": []string{persona.Email()}, "password": s.Password,
+				"email": persona.Email(), "name": "Ann Lee",
+			},
+		},
+		"trusted_issuers": []m{{
+			"issuer": devTrustedIssuer, "jwks": certificate.jwks, "clients": []string{devTrustedClient}, "scopes": append([]string{"openid", "profile", "email"}, notes...), "subject": config.SubjectAccount,
+		}},
 		"clients": []m{
 			{
 				"client_id": devWebClient, "client_secret": s.WebSecret, "name": "Sample app", "website": "http://" + s.SampleApp,
@@ -247,7 +306,23 @@ func (c devCommand) configuration(dir string, s *devState) []byte {
 			},
 			{
 				"client_id": devNativeClient, "public": true, "name": "Sample native app",
-				"redirect_uris": []string{nativeRedirect}, "scopes": scopes, "grant_types": grants,
+				"redirect_uris": []string{nativeRedirect}, "scopes": withNotes, "grant_types": withDevice,
+			},
+			{
+				"client_id": devServiceClient, "client_secret": s.Service, "name": "Sample service",
+				"scopes": notes, "grant_types": []string{registry.GrantClientCredentials},
+			},
+			{
+				"client_id": devTrustedClient, "client_secret": s.Trusted, "name": "Sample trusted app",
+				"scopes":      withNotes,
+				"grant_types": []string{registry.GrantPassword, registry.GrantRefreshToken, registry.GrantTokenExchange, registry.GrantJWTBearer},
+				// It stands behind the notes too, and so may exchange the tokens that it is sent there.
+				"resource_server_of": []string{devAPI},
+				"token_exchange": m{
+					"subject_clients": []string{devWebClient, devNativeClient, devServiceClient, devTrustedClient},
+					"actor_clients":   []string{devServiceClient},
+					"modes":           []string{"impersonation", "delegation"}, "scopes": notes,
+				},
 			},
 		},
 	}
@@ -262,12 +337,13 @@ func (c devCommand) configuration(dir string, s *devState) []byte {
 type devClient struct {
 	ClientID     string   `json:"client_id"`
 	ClientSecret string   `json:"client_secret,omitempty"`
-	RedirectURIs []string `json:"redirect_uris"`
+	RedirectURIs []string `json:"redirect_uris,omitempty"`
 }
 
 type devPersona struct {
-	Name  string `json:"name"`
-	Email string `json:"email"`
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+	Password string `json:"password,omitempty"` // of a local account; name or email is its username
 }
 
 type ready struct {
@@ -277,6 +353,10 @@ type ready struct {
 	Connectors []string             `json:"connectors"`
 	Sandbox    map[string]string    `json:"sandbox"`
 	Personas   []devPersona         `json:"personas"`
+	// MTLS is where the endpoints ask for certificates, and the files with the authority that issued theirs and issues the apps', and its key.
+	MTLS map[string]string `json:"mtls"`
+	// TrustedIssuer is whose assertions the trusted app may present (RFC 7523), the file with its key, and the account that it can speak for.
+	TrustedIssuer map[string]string `json:"trusted_issuer"`
 }
 
 func (c devCommand) announce(p process, cfg *config.Config, s *devState, configPath string) error {
@@ -286,11 +366,17 @@ func (c devCommand) announce(p process, cfg *config.Config, s *devState, configP
 			Issuer:    cfg.Issuer,
 			SampleApp: appURL,
 			Clients: map[string]devClient{
-				"web":    {ClientID: devWebClient, ClientSecret: s.WebSecret, RedirectURIs: []string{sampleapp.RedirectURI(appURL)}},
-				"native": {ClientID: devNativeClient, RedirectURIs: []string{nativeRedirect}},
+				"web":     {ClientID: devWebClient, ClientSecret: s.WebSecret, RedirectURIs: []string{sampleapp.RedirectURI(appURL)}},
+				"native":  {ClientID: devNativeClient, RedirectURIs: []string{nativeRedirect}},
+				"service": {ClientID: devServiceClient, ClientSecret: s.Service},
+				"trusted": {ClientID: devTrustedClient, ClientSecret: s.Trusted},
 			},
 			Connectors: devConnectors,
 			Sandbox:    map[string]string{},
+			MTLS:       map[string]string{"url": cfg.MTLS.URL, "ca_file": cfg.MTLS.CAFile, "ca_key_file": cfg.MTLS.KeyFile},
+			TrustedIssuer: map[string]string{
+				"issuer": devTrustedIssuer, "alg": "ES256", "key_file": cfg.MTLS.KeyFile, "subject": devAccount,
+			},
 		}
 		for _, name := range devConnectors {
 			line.Sandbox[name] = cfg.Sandbox.URL + "/" + name
@@ -298,6 +384,7 @@ func (c devCommand) announce(p process, cfg *config.Config, s *devState, configP
 		for _, persona := range sandbox.DefaultPersonas() {
 			line.Personas = append(line.Personas, devPersona{Name: persona.Name, Email: persona.Email()})
 		}
+		line.Personas[0].Password = s.Password
 		return json.NewEncoder(p.stdout).Encode(line)
 	}
 	_, err := fmt.Fprintf(p.stdout, `

@@ -47,6 +47,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, s serving)
 	endpoints := []web.Endpoint{endpoint}
 	if cfg.MTLS.Listen != "" {
 		endpoint.Addr, endpoint.RequestClientCertificate = cfg.MTLS.Listen, true
+		if cfg.MTLS.CertFile != "" {
+			endpoint.CertFile, endpoint.KeyFile = cfg.MTLS.CertFile, cfg.MTLS.KeyFile
+		}
 		endpoints = append(endpoints, endpoint)
 	}
 	if cfg.Sandbox.Listen != "" {
