@@ -441,3 +441,22 @@ func TestAccountsOfTheConfigurationAreCheckedAtTheStart(t *testing.T) {
 		t.Error("the username of the configuration was given away")
 	}
 }
+
+// An app whose people share its server's address, and one person on several devices: none is put off by the others.
+func TestGoodLoginsAtTheSameTimeDoNotDelayEachOther(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		addBob(t, e)
+		var wrong atomic.Int64
+		for range 3 {
+			storetest.Race(8, func() {
+				if r := login(t, e, home, "bob", bobsPassword); r.Status != 200 {
+					wrong.Add(1)
+					t.Log(r.Status, r.Body)
+				}
+			})
+		}
+		if wrong.Load() > 0 {
+			t.Errorf("%d of 24 good logins were refused", wrong.Load())
+		}
+	}, withPasswords)
+}

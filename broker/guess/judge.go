@@ -75,7 +75,11 @@ func (s schedule) count(c *counter, now time.Time) {
 	if most := now.Add(time.Duration(s.keep) * s.forget); c.Until.After(most) {
 		c.Until = most
 	}
-	c.Next = now.Add(s.delay(s.failures(c, now)))
+	// No delay is no time at all, rather than now: on a node whose clock is behind, or in a request that began a moment before, now is yet to come.
+	c.Next = time.Time{}
+	if d := s.delay(s.failures(c, now)); d > 0 {
+		c.Next = now.Add(d)
+	}
 }
 
 // forgive takes a failure back that was none. The wait stays: it may be the next attempt's, not this one's.

@@ -129,7 +129,10 @@ func (a *Attempt) Succeeded(ctx context.Context) error {
 func (a *Attempt) Cancel(ctx context.Context) error {
 	err := a.t.change(ctx, a.pair, func(c *counter, now time.Time) error {
 		pairSchedule(c, now).forgive(c)
-		c.Next, c.Waits = now, a.waited
+		c.Next, c.Waits = time.Time{}, a.waited
+		if a.waited {
+			c.Next = now // the turn is kept from here on
+		}
 		return nil
 	})
 	return errors.Join(err, a.refund(ctx))

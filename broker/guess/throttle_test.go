@@ -373,6 +373,23 @@ func TestGoodLoginsCostNothing(t *testing.T) {
 	})
 }
 
+// Two nodes' clocks differ, and a request reads its clock before another one writes: an attempt without a delay after it must delay none.
+func TestAClockThatIsBehindDelaysNobody(t *testing.T) {
+	each(t, func(t *testing.T, th *Throttle, c *clock, _ store.Backend) {
+		fail(t, th, "somebody", home)
+		c.advance(-5 * time.Second)
+		if wait := fail(t, th, "somebody", home); wait > 0 {
+			t.Errorf("an attempt waits for %s because of one that had no delay", wait)
+		}
+		c.advance(5 * time.Second)
+		succeed(t, th, "somebody", home)
+		c.advance(-5 * time.Second)
+		if wait := succeed(t, th, "somebody", home); wait > 0 {
+			t.Errorf("a good login waits for %s because of another", wait)
+		}
+	})
+}
+
 // A known address has a larger budget, not an endless one: its computer can be stolen.
 func TestAKnownAddressIsThrottledToo(t *testing.T) {
 	each(t, func(t *testing.T, th *Throttle, _ *clock, _ store.Backend) {
