@@ -52,14 +52,6 @@ func (d details) String() string {
 	return "[" + strings.Join(all, ",") + "]"
 }
 
-// raw is the list for a JSON document, nil where there is none.
-func (d details) raw() json.RawMessage {
-	if len(d) == 0 {
-		return nil
-	}
-	return json.RawMessage(d.String())
-}
-
 func badDetails(format string, args ...any) *Error {
 	return refuse(codeInvalidDetails, format, args...)
 }
