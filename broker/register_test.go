@@ -140,7 +140,7 @@ func TestAnAppRegistersItselfIsUsedChangedAndRemoved(t *testing.T) {
 
 		// A change replaces everything (RFC 7592 section 2.2): contacts, which are not in it, are gone.
 		moved := call(t, http.MethodPut, app.URI, app.Token, webApp.with("client_id", app.ID, "client_secret", app.Secret, "redirect_uris", []string{"https://notes.example/new"}))
-		if moved.Status != http.StatusOK || moved.Body["contacts"] != nil {
+		if moved.Status != http.StatusOK || moved.Body["contacts"] != nil || moved.String("scope") != "openid profile email offline_access" {
 			t.Fatalf("changing: %d %v", moved.Status, moved.Body)
 		}
 		if page := NewBrowser(t).Get(e.AuthorizeURL(app.Client)); page.Status != http.StatusBadRequest {

@@ -101,7 +101,8 @@ func (d *Documents) Client(ctx context.Context, id string) (*registry.Client, er
 		return nil, fmt.Errorf("%w: %w: client_id: %w", registry.ErrNotFound, registry.ErrInvalid, err)
 	}
 	u, err := url.Parse(id)
-	if err != nil || d.o.Hosts != nil && !slices.Contains(d.o.Hosts, strings.TrimSuffix(u.Host, ":443")) {
+	_, own, _ := strings.Cut(d.o.Policy.Issuer, "://")
+	if err != nil || u.Host == own || d.o.Hosts != nil && !slices.Contains(d.o.Hosts, strings.TrimSuffix(u.Host, ":443")) {
 		return nil, fmt.Errorf("%w: %w", registry.ErrNotFound, errHost)
 	}
 	d.mu.Lock()

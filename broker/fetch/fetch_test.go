@@ -95,6 +95,19 @@ func TestAnswersAreBoundedAndJudged(t *testing.T) {
 			t.Errorf("%s: %+v", path, res)
 		}
 	}
+	// What has to be at the address itself is not looked for elsewhere.
+	for _, path := range []string{"/moved", "/elsewhere", "/plain", "/loop"} {
+		if _, err := client.GetDirect(t.Context(), server.URL+path, "application/json", 100); !errors.Is(err, ErrRedirect) {
+			t.Errorf("%s, directly: %v, want %v", path, err, ErrRedirect)
+		}
+	}
+	if _, err := client.GetDirect(t.Context(), server.URL+"/ok", "application/json", 100); err != nil {
+		t.Error(err)
+	}
+	var status *StatusError
+	if _, err := client.Get(t.Context(), server.URL+"/none", "application/json", 100); !errors.As(err, &status) || status.Status != http.StatusNotFound {
+		t.Errorf("the status is not told: %v", err)
+	}
 	// What was posted to one address is not for another.
 	if _, err := client.PostForm(t.Context(), server.URL+"/moved", url.Values{"a": {"b"}}); !errors.Is(err, ErrRedirect) {
 		t.Errorf("a redirected POST: %v, want ErrRedirect", err)

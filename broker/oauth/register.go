@@ -78,7 +78,7 @@ type registration struct {
 	ClientID        string `json:"client_id"`
 	IssuedAt        int64  `json:"client_id_issued_at"`
 	Secret          string `json:"client_secret,omitempty"`
-	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"`
+	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // beside the secret; 0: never
 	AccessToken     string `json:"registration_access_token"`
 	ClientURI       string `json:"registration_client_uri"`
 	*registry.Metadata
@@ -93,8 +93,8 @@ func (s *Server) registrationOf(c *registry.Client, token, secret string) regist
 		ClientURI:   s.issuer + PathRegister + "/" + url.PathEscape(c.ID),
 		Metadata:    registry.MetadataOf(c),
 	}
-	if c.UsesSecret() {
-		answer.SecretExpiresAt = new(int64) // 0: never
+	if secret != "" {
+		answer.SecretExpiresAt = new(int64)
 	}
 	return answer
 }
@@ -119,7 +119,7 @@ func (s *Server) answerRegister(w http.ResponseWriter, r *http.Request) (any, er
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.candidate(ctx, document, s.registration.Policy)
+	client, err := s.candidate(ctx, document, s.registration.Policy, registrationQuota)
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +186,9 @@ func readRegistration(w http.ResponseWriter, r *http.Request) (registry.Document
 	return document, err
 }
 
-// candidate makes a client of a document, by a policy. Mistakes that cost nobody but the sender anything are free; from then on it counts.
-func (s *Server) candidate(ctx context.Context, document registry.Document, policy registry.Policy) (*registry.Client, error) {
+// candidate makes a client of a document, by a policy. Mistakes that cost nobody but the sender anything are free; from then on it counts, for
+// a purpose.
+func (s *Server) candidate(ctx context.Context, document registry.Document, policy registry.Policy, purpose string) (*registry.Client, error) {
 	statement, err := document.Text("software_statement")
 	if err != nil {
 		return nil, err
@@ -196,7 +197,7 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 		return nil, refuse(codeInvalidStatement, "a software statement is required here")
 	}
 	if statement != "" {
-		if err := s.countRegistration(ctx); err != nil {
+		if err := s.countRegistration(ctx, purpose); err != nil {
 			return nil, err
 		}
 		claims, err := s.softwareStatement(ctx, statement)
@@ -222,7 +223,7 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 		}
 	}
 	if statement == "" {
-		if err := s.countRegistration(ctx); err != nil {
+		if err := s.countRegistration(ctx, purpose); err != nil {
 			return nil, err
 		}
 	}
@@ -234,12 +235,15 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 	return &client, nil
 }
 
-// registrationQuota is the purpose under which registrations are counted.
-const registrationQuota = "registration"
+// What registrations and their changes are counted under.
+const (
+	registrationQuota = "registration"
+	changeQuota       = "registration-change"
+)
 
 // countRegistration counts an attempt of the address that the request is from.
-func (s *Server) countRegistration(ctx context.Context) error {
-	err := s.quota.Take(ctx, registrationQuota, quota.AddressKey(web.ClientIP(ctx)), s.registration.MaxPerHour, registrationWindow)
+func (s *Server) countRegistration(ctx context.Context, purpose string) error {
+	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), s.registration.MaxPerHour, registrationWindow)
 	var exceeded *quota.Exceeded
 	if errors.As(err, &exceeded) {
 		return &Error{
@@ -343,7 +347,7 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, cli
 			return nil, refuse(codeInvalidRequest, "%s is the server's to say; leave it out", name)
 		}
 	}
-	next, err := s.candidate(ctx, document, s.registration.Policy.Widen(client))
+	next, err := s.candidate(ctx, document, s.registration.Policy.Widen(client), changeQuota)
 	if err != nil {
 		return nil, err
 	}

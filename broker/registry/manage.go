@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/portico-id/portico/broker/store"
@@ -103,12 +102,4 @@ func (s *Clients) Keep(ctx context.Context, id string) error {
 		return ErrNotFound
 	}
 	return err
-}
-
-// Widen is the policy with what the client has already, which it keeps: an operator may have given it more.
-func (p Policy) Widen(c *Client) Policy {
-	p.Scopes = append(slices.Clone(p.Scopes), c.Scopes...)
-	p.GrantTypes = append(slices.Clone(p.GrantTypes), c.GrantTypes...)
-	p.PKCEOptional = p.PKCEOptional || c.PKCEOptional
-	return p
 }

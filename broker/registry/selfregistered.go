@@ -64,6 +64,19 @@ type Policy struct {
 	GrantTypes []string // at least one
 	// PKCEOptional exempts confidential ones from PKCE (RFC 9700 section 2.1.1 would have everyone do it).
 	PKCEOptional bool
+	// Issuer is the broker itself, where no client of a stranger's is: codes sent there would end in its own log, and a document read there
+	// would be an answer of the broker's.
+	Issuer string
+
+	// also is what Widen adds: it may be asked for, and is not there by itself.
+	also struct{ scopes, grantTypes []string }
+}
+
+// Widen is the policy with what the client has already, which it may keep: an operator may have given it more.
+func (p Policy) Widen(c *Client) Policy {
+	p.also.scopes, p.also.grantTypes = c.Scopes, c.GrantTypes
+	p.PKCEOptional = p.PKCEOptional || c.PKCEOptional
+	return p
 }
 
 // Register makes a client of the metadata that it registers itself with, with the defaults of RFC 7591 section 2 for what is not
@@ -91,13 +104,18 @@ func (p Policy) Register(m *Metadata) (Client, error) {
 // complete fills in what only the redirect URIs say, and checks the whole.
 func (p Policy) complete(c *Client) error {
 	var problems []error
+	for _, uri := range c.RedirectURIs {
+		if Origin(uri) == p.Issuer && p.Issuer != "" {
+			problems = append(problems, fieldError("redirect_uris", "%q is this server's own", uri))
+		}
+	}
 	for _, grant := range c.GrantTypes {
-		if !slices.Contains(p.GrantTypes, grant) {
+		if !slices.Contains(p.GrantTypes, grant) && !slices.Contains(p.also.grantTypes, grant) {
 			problems = append(problems, fieldError("grant_types", "%q is not for apps that register themselves; there are %s", grant, strings.Join(p.GrantTypes, ", ")))
 		}
 	}
 	for _, scope := range c.Scopes {
-		if !slices.Contains(p.Scopes, scope) {
+		if !slices.Contains(p.Scopes, scope) && !slices.Contains(p.also.scopes, scope) {
 			problems = append(problems, fieldError("scopes", "%q is not for apps that register themselves; there are %s", scope, strings.Join(p.Scopes, " ")))
 		}
 	}
