@@ -113,12 +113,21 @@ log: {level: warn}
 connectors:
   - {name: google, type: google, client_id: broker, client_secret: broker-secret, issuer: "` + s + `/google"}
   - {name: github, type: github, client_id: broker, client_secret: broker-secret, base_url: "` + s + `/github", api_url: "` + s + `/github/api"}
+grant_types: [authorization_code, refresh_token, client_credentials, password, "urn:ietf:params:oauth:grant-type:token-exchange"]
+accounts: [{username: ` + username + `, password: "` + userPassword + `"}]
+apis:
+  - identifier: ` + apiIdentifier + `
+    name: API
+    access_token_format: jwt
+    scopes: [{name: "` + apiScope + `", sentence: Read}]
 clients:
   - client_id: ` + clientID + `
     client_secret: ` + clientSecret + `
     name: Bench
     redirect_uris: [` + redirectURI + `]
-    scopes: [openid, profile, email, offline_access]
+    scopes: [openid, profile, email, offline_access, "` + apiScope + `"]
+    grant_types: [authorization_code, refresh_token, client_credentials, password, "urn:ietf:params:oauth:grant-type:token-exchange"]
+    token_exchange: {modes: [impersonation]}
     first_party: true
     id_token_signed_response_alg: ` + alg + `
 `
