@@ -19,7 +19,7 @@ import (
 // not there does not.
 type metadata struct {
 	Issuer                  string   `json:"issuer"`
-	AuthorizationEndpoint   string   `json:"authorization_endpoint"`
+	AuthorizationEndpoint   string   `json:"authorization_endpoint,omitempty"` // RFC 8414 section 2: not where no grant type uses it
 	TokenEndpoint           string   `json:"token_endpoint"`
 	UserinfoEndpoint        string   `json:"userinfo_endpoint"`
 	JWKSURI                 string   `json:"jwks_uri"`
@@ -56,7 +56,7 @@ type metadata struct {
 	// MTLSAliases are where clients with a certificate call (RFC 8705 section 5).
 	MTLSAliases map[string]string `json:"mtls_endpoint_aliases,omitempty"`
 	// What pushed requests and request objects need (RFC 9126 section 5, RFC 9101 section 10.5, OpenID Connect Discovery section 3).
-	PushEndpoint       string   `json:"pushed_authorization_request_endpoint"`
+	PushEndpoint       string   `json:"pushed_authorization_request_endpoint,omitempty"`
 	RequirePush        bool     `json:"require_pushed_authorization_requests"`
 	RequireRequestURIs bool     `json:"require_request_uri_registration"`
 	RequestObjectAlgs  []string `json:"request_object_signing_alg_values_supported"`
@@ -80,7 +80,6 @@ func (s *Server) metadata() metadata {
 		logoutMetadata:          s.logoutMetadata(),
 		registrationMetadata:    s.registrationMetadata(),
 		Issuer:                  s.issuer,
-		AuthorizationEndpoint:   s.issuer + PathAuthorize,
 		TokenEndpoint:           s.issuer + PathToken,
 		UserinfoEndpoint:        s.issuer + PathUserinfo,
 		JWKSURI:                 s.issuer + PathJWKS,
@@ -88,7 +87,7 @@ func (s *Server) metadata() metadata {
 		RevocationEndpoint:      s.issuer + PathRevoke,
 		EndSessionEndpoint:      s.issuer + PathLogout,
 		Scopes:                  scopes,
-		ResponseTypes:           []string{"code"},
+		ResponseTypes:           []string{},
 		ResponseModes:           responseModes,
 		GrantTypes:              grants,
 		Subjects:                []string{registry.SubjectPublic, registry.SubjectPairwise},
@@ -112,11 +111,14 @@ func (s *Server) metadata() metadata {
 		RequestURIParameter:     true,
 		RequireRequestURIs:      true,
 		RequestObjectAlgs:       keyset.Algorithms(),
-		PushEndpoint:            s.issuer + PathPush,
 		RequirePush:             s.requirePAR,
 		IssOnAuthorizeResponses: true,
 		DPoPAlgs:                dpop.Algorithms(),
 		CertificateBound:        s.mtls.On,
+	}
+	if s.offers(registry.GrantAuthorizationCode) {
+		m.AuthorizationEndpoint, m.PushEndpoint = s.issuer+PathAuthorize, s.issuer+PathPush
+		m.ResponseTypes = append(m.ResponseTypes, "code")
 	}
 	if s.offers(registry.GrantDeviceCode) {
 		m.DeviceAuthorization = s.issuer + PathDeviceAuthorization

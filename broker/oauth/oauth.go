@@ -246,21 +246,24 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
-	mux.HandleFunc("GET "+PathAuthorize, s.authorize)
-	mux.HandleFunc("POST "+PathAuthorize, s.authorize)
-
+	if s.offers(registry.GrantAuthorizationCode) {
+		mux.HandleFunc("GET "+PathAuthorize, s.authorize)
+		mux.HandleFunc("POST "+PathAuthorize, s.authorize)
+	}
 	// Browser apps call these from their own origin (CORS). No cookie is ever looked at here, so any origin may.
 	// Introspection is not among them: it is for confidential clients, which are not browsers.
 	open := func(path string, h http.HandlerFunc, methods ...string) {
 		mux.Handle(path, web.CORS(h, methods...))
 	}
 	open(PathToken, s.token, http.MethodPost)
-	open(PathPush, s.push, http.MethodPost)
 	open(PathRevoke, s.revoke, http.MethodPost)
 	open(PathUserinfo, s.userinfo, http.MethodGet, http.MethodPost)
 	open(PathJWKS, s.jwks, http.MethodGet)
 	open(PathOpenIDConfiguration, document, http.MethodGet)
 	open(PathServerMetadata, document, http.MethodGet)
+	if s.offers(registry.GrantAuthorizationCode) {
+		open(PathPush, s.push, http.MethodPost)
+	}
 	if s.offers(registry.GrantDeviceCode) {
 		open(PathDeviceAuthorization, s.deviceAuthorization, http.MethodPost)
 	}
