@@ -128,7 +128,11 @@ func TestWhatAClientMayAskFor(t *testing.T) {
 			if c.edit != nil {
 				c.edit(client)
 			}
-			_, got, refusal := p.direct(client, readTestWish(t, c.scope, c.details, c.resources...), !c.alone)
+			var got *target
+			e, refusal := p.entitle(client, readTestWish(t, c.scope, c.details, c.resources...), !c.alone)
+			if refusal == nil {
+				got, refusal = p.target(client, e, wish{})
+			}
 			if c.refusal != "" || refusal != nil {
 				code, word, _ := strings.Cut(c.refusal, " ")
 				if refusal == nil || refusal.Code != code || !strings.Contains(refusal.Description, word) {
@@ -143,6 +147,14 @@ func TestWhatAClientMayAskFor(t *testing.T) {
 				t.Errorf("details: %s", got.details)
 			}
 		})
+	}
+}
+
+// Where nobody is there to be asked, a request that asks for nothing gets what the client may know of people; never to act while they are away.
+func TestWhatAGrantWithoutAPageGivesToWhoeverAsksForNothing(t *testing.T) {
+	e, got, refusal := testPolicy(t).direct(testClient(), wish{}, true)
+	if refusal != nil || strings.Join(got.scopes, " ") != "openid profile" || strings.Join(got.audience, " ") != issuer || len(e.resources) != 0 {
+		t.Errorf("got %+v, %v", got, refusal)
 	}
 }
 
