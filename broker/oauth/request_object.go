@@ -31,8 +31,6 @@ const (
 	requestObjectTypes = "application/oauth-authz-req+jwt, application/jwt, application/jose"
 	// maxRequestObject bounds one by reference; one by value is a parameter, and bounded as such.
 	maxRequestObject = 16 << 10
-	// objectSkew is how far a client's clock may be ahead: FAPI 2.0 section 5.3.2.1 demands that 10 seconds pass and that 60 do not.
-	objectSkew = 10 * time.Second
 	// maxRemembered bounds how long a jti is remembered: an object that names itself to be used once is for one sign-in.
 	maxRemembered = 24 * time.Hour
 )
@@ -143,7 +141,7 @@ const maxNumericDate = 253402300799
 // judgeObject decides on what a signed request object says, and takes its parameters out. It does no IO.
 func judgeObject(payload []byte, typ, issuer string, client *registry.Client, now time.Time) (*asked, *Error) {
 	// RFC 9101 section 10.8: no other kind of JWT of this client's passes for a request object. Objects from before the RFC have no typ, or JWT.
-	if typ != "" && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), requestObjectType) {
+	if !typeAllowed(typ, requestObjectType) {
 		return nil, badObject("the request object's typ is '%s', not %s", echo(typ), requestObjectType)
 	}
 	c, err := readObject(payload)
@@ -168,7 +166,7 @@ func judgeObject(payload []byte, typ, issuer string, client *registry.Client, no
 		return nil, badObject("sub of the request object is the client_id, which makes it an assertion")
 	case !expires.IsZero() && !now.Before(expires):
 		return nil, badObject("the request object has expired")
-	case notBefore.After(now.Add(objectSkew)), issuedAt.After(now.Add(objectSkew)):
+	case notBefore.After(now.Add(assertionLeeway)), issuedAt.After(now.Add(assertionLeeway)):
 		return nil, badObject("the request object is from the future: check the clocks")
 	case held.objectLifetime > 0 && (expires.IsZero() || expires.After(now.Add(held.objectLifetime))):
 		return nil, badObject("the request object must have an exp of at most %s from now", held.objectLifetime)
