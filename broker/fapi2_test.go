@@ -1,8 +1,10 @@
 package broker_test
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +100,47 @@ func (f *fapi) active(token string) bool {
 	f.t.Helper()
 	active, _ := f.call("/introspect", url.Values{"token": {token}}, false).Body["active"].(bool)
 	return active
+}
+
+// The profile's other half: mutual TLS instead of assertions and proofs.
+func TestAFAPI2ClientWithACertificate(t *testing.T) {
+	mine, another := selfSigned(t), selfSigned(t)
+	e := Start(t, certificateClients(config.MTLSTLS, nil, mine), func(cfg *config.Config) {
+		for i := range cfg.Clients {
+			if c := &cfg.Clients[i]; c.ClientID == "self" {
+				c.Profile, c.IDTokenSignedResponseAlg, c.CertificateBoundAccessTokens = "fapi2", "ES256", true
+			}
+		}
+		// Without an authority, tls_client_auth is not switched on.
+		cfg.Clients = slices.DeleteFunc(cfg.Clients, func(c config.Client) bool { return c.ClientID == "pki" })
+	})
+	call := overTLS(t, e)
+	client := Client{ID: "self", RedirectURI: Web.RedirectURI}
+	post := func(pair *tls.Certificate, path string, form url.Values) *Response {
+		form.Set("client_id", client.ID)
+		return call(t, pair, http.MethodPost, path, form)
+	}
+	request := edited(AuthorizeParams(client), "idp_hint", "google")
+	if r := post(&another, "/par", request); r.Status != http.StatusUnauthorized {
+		t.Errorf("pushing with another certificate: %d %v", r.Status, r.Body)
+	}
+	r := post(&mine, "/par", request)
+	if r.Status != http.StatusCreated {
+		t.Fatalf("pushing: %d %v", r.Status, r.Body)
+	}
+	answer := arrived(t, NewBrowser(t), pushedURL(e, client, r.String("request_uri")), client)
+	tokens := post(&mine, "/token", RedeemForm(client, answer.Get("code")))
+	if tokens.Status != http.StatusOK || tokens.String("token_type") != "Bearer" {
+		t.Fatalf("the code gives %d %v", tokens.Status, tokens.Body)
+	}
+	inspected := post(&mine, "/introspect", url.Values{"token": {tokens.String("access_token")}})
+	if confirm, _ := inspected.Body["cnf"].(map[string]any); confirm["x5t#S256"] != thumbprint(mine) {
+		t.Errorf("the token is bound to %v, want the certificate", inspected.Body["cnf"])
+	}
+	refreshed := post(&mine, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.String("refresh_token")}})
+	if refreshed.String("refresh_token") != tokens.String("refresh_token") {
+		t.Errorf("the refresh gives %d %v, want the same refresh token", refreshed.Status, refreshed.Body)
+	}
 }
 
 // A refresh token that stays still ends when it is idle: its use is what counts, though it does not change.

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
 )
@@ -145,6 +147,32 @@ func TestAPushedRequestIsJudgedAtOnce(t *testing.T) {
 	t.Run("by GET", func(t *testing.T) {
 		if page := NewBrowser(t).Get(e.Issuer + "/par?" + AuthorizeParams(Web).Encode()); page.Status != http.StatusMethodNotAllowed {
 			t.Errorf("got %d", page.Status)
+		}
+	})
+}
+
+// What authenticated the client is for this one request: whoever reads the store finds nothing to be the client with.
+func TestAPushedRequestIsKeptWithoutCredentials(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		form := AuthorizeParams(Web)
+		form.Set("client_secret", Web.Secret)
+		if r := e.Post(t, "/par", Client{}, form); r.Status != http.StatusCreated {
+			t.Fatalf("got %d %v", r.Status, r.Body)
+		}
+		kept := 0
+		err := e.Backend.List(t.Context(), "pushed_requests", store.Query{}, func(_ store.Meta, decode func(any) error) error {
+			kept++
+			var p flow.Pushed
+			if err := decode(&p); err != nil {
+				return err
+			}
+			if strings.Contains(p.Params, url.QueryEscape(Web.Secret)) || strings.Contains(p.Params, "client_secret") || !strings.Contains(p.Params, "state=st-1") {
+				t.Errorf("kept: %s", p.Params)
+			}
+			return nil
+		})
+		if err != nil || kept != 1 {
+			t.Errorf("%d documents, %v", kept, err)
 		}
 	})
 }

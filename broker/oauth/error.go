@@ -45,18 +45,16 @@ func (e *Error) because(err error) *Error {
 
 // The error codes in use, each with the section that names it.
 const (
-	codeInvalidRequest      = "invalid_request"           // RFC 6749 sections 4.1.2.1, 5.2
-	codeUnauthorizedClient  = "unauthorized_client"       // RFC 6749 sections 4.1.2.1, 5.2
-	codeInvalidClient       = "invalid_client"            // RFC 6749 section 5.2
-	codeInvalidGrant        = "invalid_grant"             // RFC 6749 section 5.2
-	codeUnsupportedGrant    = "unsupported_grant_type"    // RFC 6749 section 5.2
-	codeInvalidScope        = "invalid_scope"             // RFC 6749 sections 4.1.2.1, 5.2
-	codeUnsupportedResponse = "unsupported_response_type" // RFC 6749 section 4.1.2.1
-	codeUnavailable         = "temporarily_unavailable"   // RFC 6749 section 4.1.2.1
-	codeServerError         = "server_error"              // RFC 6749 section 4.1.2.1
-	codeRequestUnsupported  = "request_not_supported"     // OpenID Connect Core section 3.1.2.6
-	codeRequestURIUnsup     = "request_uri_not_supported" // OpenID Connect Core section 3.1.2.6
-	codeRegistrationUnsup   = "registration_not_supported"
+	codeInvalidRequest      = "invalid_request"               // RFC 6749 sections 4.1.2.1, 5.2
+	codeUnauthorizedClient  = "unauthorized_client"           // RFC 6749 sections 4.1.2.1, 5.2
+	codeInvalidClient       = "invalid_client"                // RFC 6749 section 5.2
+	codeInvalidGrant        = "invalid_grant"                 // RFC 6749 section 5.2
+	codeUnsupportedGrant    = "unsupported_grant_type"        // RFC 6749 section 5.2
+	codeInvalidScope        = "invalid_scope"                 // RFC 6749 sections 4.1.2.1, 5.2
+	codeUnsupportedResponse = "unsupported_response_type"     // RFC 6749 section 4.1.2.1
+	codeUnavailable         = "temporarily_unavailable"       // RFC 6749 section 4.1.2.1
+	codeServerError         = "server_error"                  // RFC 6749 section 4.1.2.1
+	codeRegistrationUnsup   = "registration_not_supported"    // OpenID Connect Core section 3.1.2.6
 	codeInvalidToken        = "invalid_token"                 // RFC 6750 section 3.1
 	codeInsufficientScope   = "insufficient_scope"            // RFC 6750 section 3.1
 	codeInvalidDPoPProof    = "invalid_dpop_proof"            // RFC 9449 section 5
