@@ -204,8 +204,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	})
 	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
 		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,
-		Subject: func(client *registry.Client, accountID string) string { return subjects.For(client, accountID) },
-		Encrypt: apps.EncryptToken,
+		Subjects: subjects, Encrypt: apps.EncryptToken,
 	})
 	people = signin.New(signin.Options{
 		Subjects: subjects,

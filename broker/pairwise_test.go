@@ -94,7 +94,20 @@ func TestAnIDTokenHintWithAPairwiseSubFindsItsAccount(t *testing.T) {
 	}, pairwiseClients)
 }
 
-// A logout token names the person as the app knows them (OpenID Connect Back-Channel Logout section 2.4), or it could not find the session.
+// All apps of one session would see one sid, and know each other's people by it for as long as the session lasts.
+func TestASessionIsAnotherForEachSector(t *testing.T) {
+	e := Start(t, pairwiseClients)
+	b := NewBrowser(t)
+	sids := map[string]any{}
+	for _, c := range []Client{Web, First, Other, Native} {
+		sids[c.ID] = jwtPayload(t, e.SignIn(t, b, c, "idp_hint", "google").String("id_token"))["sid"]
+	}
+	if sids[Web.ID] == nil || sids[Web.ID] != sids[First.ID] || sids[Web.ID] == sids[Other.ID] || sids[Web.ID] == sids[Native.ID] || sids[Other.ID] == sids[Native.ID] {
+		t.Errorf("web and first are one sector, the others have one each: %v", sids)
+	}
+}
+
+// A logout token names person and session as the app knows them (OpenID Connect Back-Channel Logout section 2.4), or it could not find them.
 func TestALogoutTokenHasThePairwiseSub(t *testing.T) {
 	app := newReceiver(t)
 	e := Start(t, pairwiseClients, hears("web", app))
@@ -106,7 +119,10 @@ func TestALogoutTokenHasThePairwiseSub(t *testing.T) {
 	if len(raw) != 1 {
 		t.Fatalf("%d logout tokens", len(raw))
 	}
-	if got, want := logoutClaims(t, raw[0])["sub"], jwtPayload(t, tokens.String("id_token"))["sub"]; got != want {
-		t.Errorf("the logout token's sub is %v, the ID token's %v", got, want)
+	got, want := logoutClaims(t, raw[0]), jwtPayload(t, tokens.String("id_token"))
+	for _, name := range []string{"sub", "sid"} {
+		if got[name] == nil || got[name] != want[name] {
+			t.Errorf("the logout token's %s is %v, the ID token's %v", name, got[name], want[name])
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/pairwise"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 	"github.com/portico-id/portico/broker/token"
@@ -41,8 +42,8 @@ type Signer interface {
 type CourierOptions struct {
 	Sender Sender
 	Signer Signer
-	// Subject is an account's id as a client sees it.
-	Subject func(client *registry.Client, accountID string) string
+	// Subjects names accounts and sessions as a client sees them.
+	Subjects *pairwise.Subjects
 	// Encrypt encrypts a token for a client as its ID tokens are; where they are not, it is the token.
 	Encrypt func(ctx context.Context, client *registry.Client, signed string) (string, error)
 	Audit   *audit.Recorder
@@ -240,7 +241,7 @@ func (c *Courier) attempt(ctx context.Context, id string) error {
 // are: it would have to reject another (section 2.6).
 func (c *Courier) send(ctx context.Context, client *registry.Client, id string, d *Delivery, now time.Time) (status int, err error) {
 	raw, err := c.o.Signer.IssueLogout(client.SigningAlg(), &token.LogoutToken{
-		ID: id, Subject: c.o.Subject(client, d.AccountID), Audience: client.ID, SID: d.SID,
+		ID: id, Subject: c.o.Subjects.For(client, d.AccountID), Audience: client.ID, SID: c.o.Subjects.Session(client, d.SID),
 		IssuedAt: now, ExpiresAt: now.Add(tokenLifetime),
 	})
 	if err != nil {

@@ -141,7 +141,7 @@ func (s *Server) idToken(client *registry.Client, i *issuance, access string, no
 		AtHash:    atHash,
 		ACR:       g.ACR,
 		AMR:       g.AMR,
-		SID:       g.SessionID,
+		SID:       s.subjects.Session(client, g.SessionID),
 		GrantID:   i.grant.ID,
 		Extra:     extra,
 	})

@@ -1,4 +1,4 @@
-// Package pairwise gives each sector its own name for an account (OpenID Connect Core section 8.1), so that apps which
+// Package pairwise gives each sector its own name for an account, and for a session, (OpenID Connect Core section 8.1), so that apps which
 // have nothing to do with each other cannot find out that they have the same person.
 //
 // broker/oauth asks it for the sub of everything that a client sees, broker/signin to compare one that a client shows. A name is a keyed hash, so that nothing is stored
@@ -24,6 +24,8 @@ const (
 	// saltID is the id of the one document, and sealPurpose binds what is in it to this use.
 	saltID      = "salt"
 	sealPurpose = "pairwise-salt"
+	// sessionMark keeps sessions apart from accounts, whose ids have no space.
+	sessionMark = "session "
 	// maxRounds bounds how often Open reads anew because another node wrote: one does, and then it is there.
 	maxRounds = 4
 )
@@ -100,6 +102,15 @@ func (s *Subjects) For(c Client, accountID string) string {
 		return accountID
 	}
 	return s.Of(c.Sector(), accountID)
+}
+
+// Session is a browser's session as the client sees it: its sid (OpenID Connect Front-Channel Logout section 3). All clients of a session
+// see the same otherwise, and could tell by it what the sub does not say.
+func (s *Subjects) Session(c Client, sid string) string {
+	if sid == "" || !c.Pairwise() {
+		return sid
+	}
+	return s.Of(c.Sector(), sessionMark+sid)
 }
 
 // Of is the account's name in a sector: 43 characters of base64url, the same for ever, from which neither the account nor its

@@ -44,7 +44,7 @@ type logoutRequest struct {
 	params    url.Values       // of logoutParams alone
 	client    *registry.Client // nil if the request names none
 	returnURI string           // registered, or ""
-	sessionID string           // the session that id_token_hint was issued in
+	sessionID string           // the session that id_token_hint was issued in, as the client sees it
 }
 
 // logout signs the person out. Without an ID token that shows that the app means this very session, the person is
@@ -74,7 +74,7 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 		s.signedOut(w, r, req, nil)
 		return
 	}
-	if !confirmed && (req.sessionID == "" || req.sessionID != session.SID) {
+	if !confirmed && !s.means(req, session) {
 		s.askToSignOut(w, r, req, s.nameOf(r, session.AccountID))
 		return
 	}
@@ -84,6 +84,15 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.signedOut(w, r, req, frames)
+}
+
+// means says whether the app showed that it means this very session.
+func (s *Service) means(req logoutRequest, session *sessions.Session) bool {
+	sid := session.SID
+	if req.client != nil {
+		sid = s.o.Subjects.Session(req.client, sid)
+	}
+	return req.sessionID != "" && req.sessionID == sid
 }
 
 // readLogoutForm reads the request's parameters, and whether it is our own page's yes. The error says what is wrong, for the person
@@ -193,7 +202,7 @@ func (s *Service) endSession(w http.ResponseWriter, r *http.Request, session *se
 	var frames []string
 	for _, client := range clients {
 		if client.FrontchannelLogoutURI != "" {
-			frames = append(frames, frontchannelURL(client, s.o.Issuer, session.SID))
+			frames = append(frames, frontchannelURL(client, s.o.Issuer, s.o.Subjects.Session(client, session.SID)))
 		}
 	}
 	return frames, s.o.Sessions.End(ctx, w, r)
