@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -98,6 +99,28 @@ func FuzzParseOpaque(f *testing.F) {
 		again, ok := parseOpaque(appendOpaque(nil, testIssuer, a), testIssuer)
 		if !ok || !again.ExpiresAt.Equal(a.ExpiresAt.Truncate(time.Second)) || again.ID != a.ID || len(again.Scopes) != len(a.Scopes) {
 			t.Errorf("%+v became %+v", a, again)
+		}
+	})
+}
+
+func FuzzVerifyIDTokenHint(f *testing.F) {
+	now := newClock().Now()
+	ids := NewIDTokens(fastKeys(f, nil), testIssuer)
+	raw, err := ids.Issue(ES256, newIDToken(now))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add("eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkExMjhHQ00ifQ.a.b.c.d")
+	f.Add("eyJhbGciOiJub25lIn0.e30.")
+	f.Add("....")
+	f.Fuzz(func(t *testing.T, s string) {
+		hint, err := ids.VerifyIDTokenHint(s)
+		if err != nil && (!errors.Is(err, ErrInvalid) || hint != nil) {
+			t.Errorf("%v, %v", hint, err)
+		}
+		if err == nil && s != raw {
+			t.Errorf("%q is another spelling of an ID token", s)
 		}
 	})
 }
