@@ -478,5 +478,29 @@ func TestARegisteredClientSignsWithItsSecret(t *testing.T) {
 		if err != nil || strings.Contains(string(text), fresh) || strings.Contains(string(text), secret) {
 			t.Errorf("the document holds a secret, or %v", err)
 		}
+
+		// With another method the hash is enough: nothing is kept that a thief of keyring and store could sign with. To come back takes a new secret.
+		method := func(method string) *registry.Client {
+			c, err := e.Broker.Clients.Update(t.Context(), client.ID, func(c *registry.Client) error {
+				c.AuthMethod = method
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		for _, s := range method(registry.AuthBasic).Secrets {
+			if s.Sealed != "" {
+				t.Error("the secret is still sealed there")
+			}
+		}
+		method(registry.AuthSecretJWT)
+		if signs(fresh) || logLine(e, "rotate it") == "" {
+			t.Error("a secret of which there is a hash alone signs, or the log does not say what to do")
+		}
+		if _, again, err := e.Broker.Clients.RotateSecret(t.Context(), client.ID, 0); err != nil || !signs(again) {
+			t.Errorf("after another rotation its secret is refused, or %v", err)
+		}
 	})
 }

@@ -241,6 +241,11 @@ func (s *Clients) Update(ctx context.Context, id string, edit func(c *Client) er
 		if !c.UsesSecret() {
 			c.Secrets = nil
 		}
+		if c.AuthMethod != AuthSecretJWT {
+			for i := range c.Secrets {
+				c.Secrets[i].Sealed = "" // the hash is enough from now on
+			}
+		}
 		return nil
 	})
 	if err != nil {
