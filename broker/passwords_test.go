@@ -460,3 +460,38 @@ func TestGoodLoginsAtTheSameTimeDoNotDelayEachOther(t *testing.T) {
 		}
 	}, withPasswords)
 }
+
+// A password is changed because somebody else has it: whoever signs in with it at that very moment must not keep what they got.
+func TestALoginThatRacesWithAChangeOfThePasswordIsWorthNothing(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		bob := addBob(t, e)
+		login(t, e, home, "bob", bobsPassword) // known from here on, so that nothing is put off
+		old := bobsPassword
+		for i := range 3 {
+			fresh := fmt.Sprintf("password number %d", i)
+			tokens := make(chan string, 4)
+			var turn atomic.Int64
+			storetest.Race(5, func() {
+				if turn.Add(1) == 3 {
+					if err := e.Broker.Managed.SetPassword(t.Context(), bob.ID, "", fresh); err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				if r := login(t, e, home, "bob", old); r.Status == 200 {
+					tokens <- r.String("access_token")
+				}
+			})
+			close(tokens)
+			for token := range tokens {
+				if e.Active(t, trusted, token) {
+					t.Fatal("a token of the password before works")
+				}
+			}
+			if r := login(t, e, home, "bob", fresh); r.Status != 200 {
+				t.Fatalf("the new password: %d %v", r.Status, r.Body)
+			}
+			old = fresh
+		}
+	}, withPasswords)
+}

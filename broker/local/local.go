@@ -139,12 +139,20 @@ func CheckStatic(s Static, minLength int) error {
 	return errors.Join(problems...)
 }
 
-// Authenticate is the account of somebody with this username and password, who asks from addr (not valid: unknown). ErrWrong, [*guess.Delayed] if
+// Login is somebody who had the right password.
+type Login struct {
+	Account *identity.Account
+
+	credential string    // the id of the stored credential; "" for an account of the configuration
+	changedAt  time.Time // of the password that was right
+}
+
+// Authenticate is who has this username and password, and asks from addr (not valid: unknown). ErrWrong, [*guess.Delayed] if
 // it comes too early, or password.ErrBusy.
 //
 // A username that nobody has, a wrong password and a disabled account take the same steps: the same reads and writes, and one hash with the same parameters. (Only
 // an account whose hash was made with other parameters, before they were raised or by other software, takes another time until its next good login.)
-func (c *Credentials) Authenticate(ctx context.Context, username, raw string, addr netip.Addr) (*identity.Account, error) {
+func (c *Credentials) Authenticate(ctx context.Context, username, raw string, addr netip.Addr) (*Login, error) {
 	normal, err := Normal(username)
 	if err != nil {
 		// Nobody can have it, but whoever asks is counted and kept as busy as anybody.
@@ -179,7 +187,27 @@ func (c *Credentials) Authenticate(ctx context.Context, username, raw string, ad
 	if stale && found.doc != nil {
 		c.rehash(ctx, found.doc, raw)
 	}
-	return found.account, nil
+	login := &Login{Account: found.account}
+	if found.doc != nil {
+		login.credential, login.changedAt = found.doc.ID, found.doc.Value.ChangedAt
+	}
+	return login, nil
+}
+
+// Holds says whether the password is still the one that was right. Whoever writes down what came of a login asks afterwards, and takes it back if not: a password
+// is changed first, and what came of the one before is ended then, so that between the two nothing slips through.
+func (c *Credentials) Holds(ctx context.Context, l *Login) (bool, error) {
+	if l.credential == "" {
+		return true, nil
+	}
+	doc, err := c.docs.Get(ctx, l.credential)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return doc.Value.AccountID == l.Account.ID && doc.Value.ChangedAt.Equal(l.changedAt), nil
 }
 
 // candidate is what is known of a username.

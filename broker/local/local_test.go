@@ -141,12 +141,12 @@ func TestWhoHasTheRightPassword(t *testing.T) {
 			{"ann", strings.Repeat("x", password.MaxBytes+1), ""},
 			{"ann", "not UTF-8 \xff", ""},
 		} {
-			account, err := w.Authenticate(t.Context(), c.username, c.password, home)
+			login, err := w.Authenticate(t.Context(), c.username, c.password, home)
 			switch {
 			case c.want == "" && !errors.Is(err, local.ErrWrong):
-				t.Errorf("%.20q with %.20q: %+v, %v", c.username, c.password, account, err)
-			case c.want != "" && (err != nil || account.ID != c.want):
-				t.Errorf("%.20q with %.20q: %+v, %v; want %s", c.username, c.password, account, err, c.want)
+				t.Errorf("%.20q with %.20q: %+v, %v", c.username, c.password, login, err)
+			case c.want != "" && (err != nil || login.Account.ID != c.want):
+				t.Errorf("%.20q with %.20q: %+v, %v; want %s", c.username, c.password, login, err, c.want)
 			}
 		}
 	})
@@ -272,6 +272,52 @@ func TestAnOldHashIsMadeAnewAtTheNextGoodLogin(t *testing.T) {
 		}
 		if _, err := w.Authenticate(t.Context(), "ann", "password", home); err != nil {
 			t.Errorf("with the new hash: %v", err)
+		}
+	})
+}
+
+// A login that was under way while the password was changed is of the one before.
+func TestALoginHoldsAsLongAsItsPassword(t *testing.T) {
+	each(t, func(t *testing.T, b store.Backend) {
+		w := newWorld(t, b)
+		holds := func(username string, between func()) bool {
+			t.Helper()
+			login, err := w.Authenticate(t.Context(), username, right, home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.now = w.now.Add(time.Millisecond)
+			between()
+			held, err := w.Holds(t.Context(), login)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return held
+		}
+		set := func(username, id string) func() {
+			return func() {
+				if _, err := w.Set(t.Context(), username, id, right); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		release := func() {
+			if err := w.Release(t.Context(), "ann-1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !holds("ann", func() {}) || !holds("fixed", func() {}) {
+			t.Error("a login does not hold although nothing was changed")
+		}
+		if holds("ann", set("ann", "ann-1")) {
+			t.Error("it holds although the password was set anew")
+		}
+		if holds("ann", func() { release(); set("ann", "hashed-1")() }) {
+			t.Error("it holds although the username is somebody else's")
+		}
+		set("ann2", "ann-1")()
+		if holds("ann2", release) {
+			t.Error("it holds although the username was given up")
 		}
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/portico-id/portico/broker/accounts"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/guess"
-	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/local"
 	"github.com/portico-id/portico/broker/password"
 	"github.com/portico-id/portico/broker/registry"
@@ -25,8 +24,10 @@ const ACRPassword = "urn:portico:acr:password"
 
 // Passwords says whose a username and a password are. local.Credentials does.
 type Passwords interface {
-	// Authenticate is the account, for somebody who asks from addr (not valid: unknown). local.ErrWrong, *guess.Delayed, password.ErrBusy.
-	Authenticate(ctx context.Context, username, password string, addr netip.Addr) (*identity.Account, error)
+	// Authenticate is who it is that asks from addr (not valid: unknown). local.ErrWrong, *guess.Delayed, password.ErrBusy.
+	Authenticate(ctx context.Context, username, password string, addr netip.Addr) (*local.Login, error)
+	// Holds says whether the password has not been changed since.
+	Holds(ctx context.Context, login *local.Login) (bool, error)
 }
 
 // password gives tokens for the password of a local account (RFC 6749 section 4.3). RFC 9700 section 2.4 says that it must not be used, so it is off unless the
@@ -43,10 +44,11 @@ func (s *Server) password(t *tokenRequest) (*issuance, error) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	account, err := s.passwords.Authenticate(ctx, username, secret, web.ClientIP(ctx))
+	login, err := s.passwords.Authenticate(ctx, username, secret, web.ClientIP(ctx))
 	if err != nil {
 		return nil, passwordRefusal(err)
 	}
+	account := login.Account
 	fresh := grant.Grant{
 		ClientID:  t.client.ID,
 		AccountID: account.ID,
@@ -62,6 +64,17 @@ func (s *Server) password(t *tokenRequest) (*issuance, error) {
 	g, err := s.grants.Redeem(ctx, token.NewID(), fresh, withRefresh, s.accessLifetime(t.client), s.refreshLimits(t.client))
 	if err != nil {
 		return nil, internal(err)
+	}
+	// Whoever changed the password meanwhile may have ended what came of the one before just before this grant was there to be found.
+	held, err := s.passwords.Holds(ctx, login)
+	if err == nil && !held {
+		err = local.ErrWrong
+	}
+	if err != nil {
+		if _, revokeErr := s.grants.Revoke(ctx, g.ID, grant.ReasonPasswordChanged); revokeErr != nil {
+			return nil, internal(errors.Join(err, revokeErr))
+		}
+		return nil, passwordRefusal(err)
 	}
 	return &issuance{grant: g, account: account, target: target, scopes: target.asked}, nil
 }
