@@ -175,9 +175,10 @@ func TestEachAppOfASessionIsSentALogoutTokenOfItsOwn(t *testing.T) {
 		if page := b.Get(e.Issuer + "/logout?" + url.Values{"id_token_hint": app.tokens()[:1]}.Encode()); page.Status != http.StatusBadRequest {
 			t.Errorf("a logout token as id_token_hint: %d", page.Status)
 		}
-		deliver(t, e.Broker)
-		e.Clock.Advance(2 * time.Hour)
-		deliver(t, e.Broker)
+		for range 3 {
+			deliver(t, e.Broker)
+			e.Clock.Advance(10 * time.Minute)
+		}
 		if n := len(app.tokens()); n != 2 {
 			t.Errorf("what was delivered is sent again: %d calls", n)
 		}
@@ -476,6 +477,43 @@ func TestAppsOfTheSessionBeforeAreToldToo(t *testing.T) {
 		}
 		if e.Active(t, Web, online.String("access_token")) {
 			t.Error("a token that hung on ann's session is alive")
+		}
+	}, hears("web", app), hears("other", app))
+}
+
+// A code that was on its way when the person signed out still becomes a sign-in at the app, in another tab, say. The app is told of its end
+// as of any other, and what hangs on the session ends.
+func TestASignInThatWasUnderWayIsEndedToo(t *testing.T) {
+	app := newReceiver(t)
+	Each(t, func(t *testing.T, e *Env) {
+		app.raw = nil
+		b := NewBrowser(t)
+		web := e.SignIn(t, b, Web, "idp_hint", "google")
+		again, other := e.Code(t, b, Web, "scope", "openid"), e.Code(t, b, Other)
+		signOut(e, b, web)
+		deliver(t, e.Broker)
+		if n := len(app.tokens()); n != 1 {
+			t.Fatalf("%d calls at the sign-out, want 1", n)
+		}
+		late := e.Redeem(t, Web, again.Get("code"))
+		if late.Status != http.StatusOK {
+			t.Fatalf("a code that was out is refused: %d %v", late.Status, late.Body)
+		}
+		e.Redeem(t, Other, other.Get("code"))
+		e.Clock.Advance(2 * time.Minute)
+		node := anotherNode(t, e) // whichever looks
+		deliver(t, node)          // writes the deliveries
+		deliver(t, node, e.Broker)
+		deliver(t, node, e.Broker)
+		told := map[any]int{}
+		for _, raw := range app.tokens() {
+			told[logoutClaims(t, raw)["aud"]]++
+		}
+		if told["web"] != 2 || told["other"] != 1 || len(app.tokens()) != 3 {
+			t.Errorf("told: %v, want web of each sign-in and other once", told)
+		}
+		if e.Active(t, Web, late.String("access_token")) {
+			t.Error("a token that hung on the session is alive after it")
 		}
 	}, hears("web", app), hears("other", app))
 }

@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.Grants = grant.New(d.Backend, o.Now)
-	d.Logout = logout.NewOutbox(d.Backend, d.Clients, d.Grants, o.Now)
+	d.Logout = logout.NewOutbox(d.Backend, d.Clients, d.Grants, cfg.Tokens.CodeLifetime.Std(), o.Now)
 	if err := d.Clients.Static(staticClients(cfg)...); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

@@ -9,6 +9,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -360,25 +361,27 @@ func (s *Grants) RevokeOf(ctx context.Context, accountID, reason string, match f
 	}
 }
 
-// OfSession lists the grants that came of one of an account's browser sessions, revoked ones included: who has signed in
-// with it. It reads the account's grants, so it is for the end of a session.
-func (s *Grants) OfSession(ctx context.Context, accountID, sessionID string) ([]*Doc, error) {
-	var found []*Doc
+// AllOf lists all of an account's grants, revoked ones included: for what is done to an account or a session as a whole.
+func (s *Grants) AllOf(ctx context.Context, accountID string) ([]*Doc, error) {
+	var all []*Doc
 	for after := ""; ; {
 		page, err := s.ByAccount(ctx, accountID, after)
 		if err != nil {
 			return nil, err
 		}
-		for _, doc := range page {
-			if doc.Value.SessionID == sessionID {
-				found = append(found, doc)
-			}
-		}
+		all = append(all, page...)
 		if len(page) < store.MaxPage {
-			return found, nil
+			return all, nil
 		}
 		after = page[len(page)-1].ID
 	}
+}
+
+// OfSession lists the grants that came of one of an account's browser sessions, revoked ones included: who has signed in
+// with it.
+func (s *Grants) OfSession(ctx context.Context, accountID, sessionID string) ([]*Doc, error) {
+	all, err := s.AllOf(ctx, accountID)
+	return slices.DeleteFunc(all, func(doc *Doc) bool { return doc.Value.SessionID != sessionID }), err
 }
 
 // EndSession revokes, of the grants that OfSession listed, those that hung on the session. Those whose refresh tokens

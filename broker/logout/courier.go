@@ -207,13 +207,19 @@ func (c *Courier) attempt(ctx context.Context, id string) error {
 	if !d.due(now) {
 		return nil
 	}
-	if !now.Before(d.CreatedAt.Add(giveUpAfter)) {
+	if d.ClientID != "" && !now.Before(d.CreatedAt.Add(giveUpAfter)) {
 		return c.settle(ctx, doc, fmt.Sprintf("given up after %d attempts", d.Attempts))
 	}
 	d.Attempts++
 	d.Due = now.Add(lease)
 	if taken, err := c.save(ctx, doc); !taken {
 		return err
+	}
+	if d.ClientID == "" {
+		if _, err := c.outbox.endSession(ctx, d.AccountID, d.SID); err != nil {
+			return err
+		}
+		return c.settle(ctx, doc, "")
 	}
 	client, err := c.outbox.clients.Get(ctx, d.ClientID)
 	switch {

@@ -21,9 +21,13 @@ const (
 	// memory is how long an unsettled delivery is kept: beyond giveUpAfter, so that giving up is something that is done and
 	// recorded, and no document just vanishes, even where no courier runs for a while.
 	memory = 7 * 24 * time.Hour
-	// settledMemory is how long a settled delivery is kept: longer than a sign-out that was pressed at the same time can take to
-	// write the same one.
-	settledMemory = 10 * time.Minute
+	// lookMargin is added to a code's lifetime, after which nothing comes of a session any more that was not there: for a redemption
+	// that was slow, and nodes whose clocks differ.
+	lookMargin = 30 * time.Second
+	// settledMemory is how long a settled delivery is kept: past the second look, which comes within the longest lifetime of codes (10
+	// minutes) and the margin, so that it does not write the same one again; and longer than a sign-out that was pressed
+	// at the same time can take.
+	settledMemory = 15 * time.Minute
 )
 
 // verdict is what becomes of a delivery after an attempt.

@@ -2,8 +2,12 @@ package logout
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/store"
 )
 
 // Section 2.8: 200 is success, and 204 as frameworks make of it; 400 says that the token is no good. Nothing else says that the app
@@ -48,13 +52,33 @@ func TestWaitsDoubleUpToABoundAndAreSpread(t *testing.T) {
 }
 
 // Two different ends of sessions must never be one event, nor one towards two clients.
-func TestEventsAreNamedBySessionAndClient(t *testing.T) {
+func TestEventsAreNamedBySessionAndGrant(t *testing.T) {
 	seen := map[string]bool{}
-	for _, pair := range [][2]string{{"s", "c"}, {"sc", ""}, {"", "sc"}, {"c", "s"}, {"s", "c2"}, {"s2", "c"}} {
-		id := sessionEventID(pair[0], pair[1])
+	for _, pair := range [][2]string{{"s", "g"}, {"sg", ""}, {"", "sg"}, {"g", "s"}, {"s", "g2"}, {"s2", "g"}} {
+		id := eventID(pair[0], pair[1])
 		if seen[id] {
 			t.Errorf("%q has the name of another", pair)
 		}
 		seen[id] = true
+	}
+}
+
+// The newest grant is what makes the end of a sign-in news. Without openid a client knows of none.
+func TestTheNewestGrantOfEachSignInCounts(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	doc := func(id, client, sid string, age time.Duration, scopes ...string) *grant.Doc {
+		return &grant.Doc{Meta: store.Meta{ID: id}, Value: grant.Grant{ClientID: client, SessionID: sid, CreatedAt: at.Add(-age), Scopes: scopes}}
+	}
+	grants := []*grant.Doc{
+		doc("1", "b", "s", time.Hour, "openid"), doc("2", "b", "s", 0, "openid"), doc("3", "b", "s", time.Minute, "openid"),
+		doc("4", "a", "s2", 0, "openid"), doc("5", "a", "s", 0, "openid"), doc("6", "a", "s", 0, "profile", "openid"), doc("7", "c", "s", 0, "profile"),
+	}
+	var got []string
+	newest := newestSignIns(grants)
+	for _, k := range sorted(newest) {
+		got = append(got, k.clientID+" "+k.sid+" "+newest[k].ID)
+	}
+	if want := []string{"a s 6", "a s2 4", "b s 2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

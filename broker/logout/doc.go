@@ -9,6 +9,8 @@
 // A delivery is made at least once. Its jti stays the same, so that a client can tell a repetition; iat and exp are those of
 // the attempt, since a token that lives two minutes (section 2.4) would be stale at the second.
 //
+// Some time after a session has ended it is looked at again, for what came of codes that were on their way.
+//
 // Nothing here is asked on a login or a refresh: which clients have signed in with a session is in their grants, which
 // are there anyway. The package may not know of browsers and pages; what a browser carries to clients is broker/signin's.
 package logout

@@ -1,6 +1,7 @@
 package logout
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,14 +18,14 @@ import (
 	"github.com/portico-id/portico/broker/token"
 )
 
-// Delivery is one logout token on its way to one client.
+// Delivery is one logout token on its way to one client; without a client, a second look at who has signed in with a session.
 type Delivery struct {
-	ClientID  string `json:"client_id"`
+	ClientID  string `json:"client_id,omitempty"`
 	AccountID string `json:"account_id"`
 	// SID is the session that ended; empty: all of the account's.
 	SID string `json:"sid,omitempty"`
 	// Host is where the client's URI led when the session ended. Deliveries to one host share its turns.
-	Host      string    `json:"host"`
+	Host      string    `json:"host,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 
 	// Attempts counts the times that it was taken to be sent.
@@ -54,107 +55,54 @@ type Outbox struct {
 	clients *registry.Clients
 	grants  *grant.Grants
 	now     func() time.Time
-	fresh   chan handle
+	// lookAgain is how long after its end a session is looked at again.
+	lookAgain time.Duration
+	fresh     chan handle
 }
 
 // handle is what the courier has to know of a delivery to queue it.
 type handle struct{ id, host string }
 
-// NewOutbox keeps deliveries in b. It does no IO.
-func NewOutbox(b store.Backend, clients *registry.Clients, grants *grant.Grants, now func() time.Time) *Outbox {
+// NewOutbox keeps deliveries in b. codeLifetime is for how long a code can become a grant. It does no IO.
+func NewOutbox(b store.Backend, clients *registry.Clients, grants *grant.Grants, codeLifetime time.Duration, now func() time.Time) *Outbox {
 	return &Outbox{
 		docs: store.NewCollection[Delivery](b, collection), clients: clients, grants: grants, now: now,
-		fresh: make(chan handle, maxFresh),
+		lookAgain: codeLifetime + lookMargin, fresh: make(chan handle, maxFresh),
 	}
 }
 
 // SessionEnded does what the end of a browser session means to apps: it writes a delivery for each client that signed the person in
 // with it and wants to hear of its end, and revokes the grants that hung on it. It returns all clients that signed in
-// with it, in the order of their ids, for whoever can reach them through the browser.
+// with it, in the order of their ids, for whoever can reach them through the browser. A client whose code was still on
+// its way is found when a courier looks again, when no code of the session is good any more.
 //
 // Called again or at the same time it writes no delivery twice. Call it before the session is deleted: what fails half way can then
 // be done again.
 func (o *Outbox) SessionEnded(ctx context.Context, accountID, sid string) ([]*registry.Client, error) {
-	grants, err := o.grants.OfSession(ctx, accountID, sid)
-	if err != nil {
+	now := o.now()
+	look := &Doc{
+		Meta:  store.Meta{ID: eventID(sid, ""), Expires: now.Add(memory)},
+		Value: Delivery{AccountID: accountID, SID: sid, CreatedAt: now, Due: now.Add(o.lookAgain)},
+	}
+	if err := o.docs.Insert(ctx, look); err != nil && !errors.Is(err, store.ErrExists) {
 		return nil, fmt.Errorf("end session: %w", err)
 	}
-	clients, err := o.signedIn(ctx, grants)
+	clients, err := o.endSession(ctx, accountID, sid)
 	if err != nil {
-		return nil, fmt.Errorf("end session: %w", err)
-	}
-	for _, client := range clients {
-		// The id is the session's and the client's, so that a sign-out pressed twice tells nobody twice.
-		if err := o.add(ctx, sessionEventID(sid, client.ID), client, accountID, sid); err != nil {
-			return nil, fmt.Errorf("end session: %w", err)
-		}
-	}
-	if err := o.grants.EndSession(ctx, grants); err != nil {
 		return nil, fmt.Errorf("end session: %w", err)
 	}
 	return clients, nil
 }
 
-// AccountEnded writes deliveries to every client that may know the account as signed in: it was disabled or removed. A client that
-// asked for session ids (backchannel_logout_session_required) is told each session of the account's that it knows, the
-// others that all have ended. It revokes nothing and ends no session of the broker's: that is the caller's to do, afterwards.
-func (o *Outbox) AccountEnded(ctx context.Context, accountID string) error {
-	sessions, clients := map[string]map[string]bool{}, map[string]*registry.Client{}
-	for after := ""; ; {
-		page, err := o.grants.ByAccount(ctx, accountID, after)
-		if err != nil {
-			return fmt.Errorf("end account: %w", err)
-		}
-		found, err := o.signedIn(ctx, page)
-		if err != nil {
-			return fmt.Errorf("end account: %w", err)
-		}
-		for _, client := range found {
-			clients[client.ID] = client
-		}
-		for _, doc := range page {
-			if g := &doc.Value; o.now().Before(g.KeepUntil) { // else the session is over
-				if sessions[g.ClientID] == nil {
-					sessions[g.ClientID] = map[string]bool{}
-				}
-				sessions[g.ClientID][g.SessionID] = true
-			}
-		}
-		if len(page) < store.MaxPage {
-			break
-		}
-		after = page[len(page)-1].ID
-	}
-	for id, client := range clients {
-		sids := []string{""}
-		if client.BackchannelLogoutSession {
-			sids = slices.Sorted(maps.Keys(sessions[id]))
-		}
-		for _, sid := range sids {
-			event := token.NewID() // an account may be disabled again: that is news again
-			if sid != "" {
-				event = sessionEventID(sid, id)
-			}
-			if err := o.add(ctx, event, client, accountID, sid); err != nil {
-				return fmt.Errorf("end account: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// signedIn are the clients of grants that signed the person in, each once, in the order of their ids. Those that are not registered any
-// more are left out.
-func (o *Outbox) signedIn(ctx context.Context, grants []*grant.Doc) ([]*registry.Client, error) {
-	ids := map[string]bool{}
-	for _, doc := range grants {
-		if slices.Contains(doc.Value.Scopes, scopeOpenID) {
-			ids[doc.Value.ClientID] = true
-		}
+func (o *Outbox) endSession(ctx context.Context, accountID, sid string) ([]*registry.Client, error) {
+	grants, err := o.grants.OfSession(ctx, accountID, sid)
+	if err != nil {
+		return nil, err
 	}
 	var clients []*registry.Client
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		client, err := o.clients.Get(ctx, id)
+	newest := newestSignIns(grants)
+	for _, k := range sorted(newest) {
+		client, err := o.clients.Get(ctx, k.clientID)
 		if errors.Is(err, registry.ErrNotFound) {
 			continue
 		}
@@ -162,8 +110,68 @@ func (o *Outbox) signedIn(ctx context.Context, grants []*grant.Doc) ([]*registry
 			return nil, err
 		}
 		clients = append(clients, client)
+		if err := o.add(ctx, eventID(sid, newest[k].ID), client, accountID, sid); err != nil {
+			return nil, err
+		}
 	}
-	return clients, nil
+	return clients, o.grants.EndSession(ctx, grants)
+}
+
+// AccountEnded writes deliveries to every client that may know the account as signed in: it was disabled or removed. A client that
+// asked for session ids (backchannel_logout_session_required) is told each session of the account's that it knows, the
+// others that all have ended. It revokes nothing and ends no session of the broker's: that is the caller's to do, afterwards.
+func (o *Outbox) AccountEnded(ctx context.Context, accountID string) error {
+	grants, err := o.grants.AllOf(ctx, accountID)
+	if err != nil {
+		return fmt.Errorf("end account: %w", err)
+	}
+	told := map[string]bool{} // those that are told of all sessions at once
+	newest := newestSignIns(grants)
+	for _, k := range sorted(newest) {
+		client, err := o.clients.Get(ctx, k.clientID)
+		switch {
+		case errors.Is(err, registry.ErrNotFound), err == nil && told[client.ID]:
+			continue
+		case err != nil:
+		case !client.BackchannelLogoutSession:
+			told[client.ID] = true
+			err = o.add(ctx, token.NewID(), client, accountID, "") // disabled again, it is news again
+		case o.now().Before(newest[k].Value.KeepUntil): // else the session is over
+			err = o.add(ctx, eventID(k.sid, newest[k].ID), client, accountID, k.sid)
+		}
+		if err != nil {
+			return fmt.Errorf("end account: %w", err)
+		}
+	}
+	return nil
+}
+
+// signIn names what a client knows as one sign-in.
+type signIn struct{ clientID, sid string }
+
+// newestSignIns is the newest grant of each sign-in. A later grant is news to a client that was told of the sign-in's end, and the
+// same one again is not.
+func newestSignIns(grants []*grant.Doc) map[signIn]*grant.Doc {
+	newest := map[signIn]*grant.Doc{}
+	for _, doc := range grants {
+		g := &doc.Value
+		if !slices.Contains(g.Scopes, scopeOpenID) {
+			continue
+		}
+		k := signIn{g.ClientID, g.SessionID}
+		if before := newest[k]; before == nil || g.CreatedAt.After(before.Value.CreatedAt) ||
+			g.CreatedAt.Equal(before.Value.CreatedAt) && doc.ID > before.ID {
+			newest[k] = doc
+		}
+	}
+	return newest
+}
+
+// sorted are the sign-ins in the order of the clients' ids.
+func sorted(of map[signIn]*grant.Doc) []signIn {
+	return slices.SortedFunc(maps.Keys(of), func(a, b signIn) int {
+		return cmp.Or(cmp.Compare(a.clientID, b.clientID), cmp.Compare(a.sid, b.sid))
+	})
 }
 
 // add writes one delivery, unless it is there, and wakes the courier. A client without a URI is none.
@@ -193,8 +201,9 @@ func (o *Outbox) add(ctx context.Context, id string, client *registry.Client, ac
 	return nil
 }
 
-// sessionEventID names the end of a session towards a client. Neither a sid nor a client's id holds a line break.
-func sessionEventID(sid, clientID string) string {
-	sum := sha256.Sum256([]byte(sid + "\n" + clientID))
+// eventID names the end of a session, as told to the client of a grant; without one, the second look at the session. So a sign-out
+// that is pressed twice, or looked at twice, tells nobody twice. Neither a sid nor a grant's id holds a line break.
+func eventID(sid, grantID string) string {
+	sum := sha256.Sum256([]byte(sid + "\n" + grantID))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
