@@ -48,6 +48,7 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 				FirstParty:             c.FirstParty,
 				PKCEOptional:           c.PKCE == "optional",
 				IDTokenAlg:             c.IDTokenSignedResponseAlg,
+				UserinfoAlg:            c.UserinfoSignedResponseAlg,
 				AccessTokenFormat:      c.AccessTokenFormat,
 				AccessTokenTTL:         seconds(c.AccessTokenLifetime),
 				RefreshIdleTTL:         seconds(c.RefreshIdleLifetime),

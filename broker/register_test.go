@@ -244,7 +244,7 @@ func TestWhatAStrangerCannotRegisterNamesItsField(t *testing.T) {
 		"a logo of a script":               {webApp.with("logo_uri", "javascript:alert(1)"), metadata, "logo_uri"},
 		"a policy that is data":            {webApp.with("policy_uri", "data:text/html,x"), metadata, "policy_uri"},
 		"no signature":                     {webApp.with("id_token_signed_response_alg", "none"), metadata, "id_token_signed_response_alg"},
-		"a signed userinfo":                {webApp.with("userinfo_signed_response_alg", "RS256"), metadata, "userinfo_signed_response_alg"},
+		"an encrypted userinfo":            {webApp.with("userinfo_encrypted_response_alg", "RSA-OAEP"), metadata, "userinfo_encrypted_response_alg"},
 		"subjects of another kind":         {webApp.with("subject_type", "secret"), metadata, "subject_type"},
 		"a sector at a private address":    {webApp.with("sector_identifier_uri", "https://192.168.0.1/s.json"), metadata, "sector_identifier_uri"},
 		"a statement that nobody believes": {webApp.with("software_statement", "eyJhbGciOiJub25lIn0.e30."), "invalid_software_statement", "software statement"},

@@ -226,12 +226,13 @@ type Client struct {
 	GrantTypes             []string `yaml:"grant_types"`          // that it may use
 	Connectors             []string `yaml:"connectors,omitempty"` // its people may sign in with; empty: all
 
-	PKCE                     string   `yaml:"pkce"`                            // required or optional
-	IDTokenSignedResponseAlg string   `yaml:"id_token_signed_response_alg"`    // RS256, ES256 or EdDSA
-	AccessTokenFormat        string   `yaml:"access_token_format,omitempty"`   // empty: Tokens.AccessTokenFormat
-	AccessTokenLifetime      Duration `yaml:"access_token_lifetime,omitempty"` // 0: as in Tokens
-	RefreshLifetime          Duration `yaml:"refresh_lifetime,omitempty"`      // 0: as in Tokens
-	RefreshIdleLifetime      Duration `yaml:"refresh_idle_lifetime,omitempty"` // 0: as in Tokens
+	PKCE                      string   `yaml:"pkce"`                                   // required or optional
+	IDTokenSignedResponseAlg  string   `yaml:"id_token_signed_response_alg"`           // RS256, ES256 or EdDSA
+	UserinfoSignedResponseAlg string   `yaml:"userinfo_signed_response_alg,omitempty"` // the same; empty: userinfo answers with plain JSON
+	AccessTokenFormat         string   `yaml:"access_token_format,omitempty"`          // empty: Tokens.AccessTokenFormat
+	AccessTokenLifetime       Duration `yaml:"access_token_lifetime,omitempty"`        // 0: as in Tokens
+	RefreshLifetime           Duration `yaml:"refresh_lifetime,omitempty"`             // 0: as in Tokens
+	RefreshIdleLifetime       Duration `yaml:"refresh_idle_lifetime,omitempty"`        // 0: as in Tokens
 
 	// How it authenticates (RFC 7591 section 2, RFC 8705 section 2). JWKS is the text of a JWK Set, or in JWKSFile.
 	TokenEndpointAuthMethod     string `yaml:"token_endpoint_auth_method,omitempty"` // empty: client_secret_basic or client_secret_post

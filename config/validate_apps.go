@@ -218,6 +218,9 @@ func (v *validator) client(path string, c *Client) {
 		v.add(path+".pkce", "cannot be optional for a public client (RFC 9700 section 2.1.1)")
 	}
 	v.oneOf(path+".id_token_signed_response_alg", c.IDTokenSignedResponseAlg, "RS256", "ES256", "EdDSA")
+	if c.UserinfoSignedResponseAlg != "" {
+		v.oneOf(path+".userinfo_signed_response_alg", c.UserinfoSignedResponseAlg, "RS256", "ES256", "EdDSA")
+	}
 	if c.AccessTokenFormat != "" {
 		v.oneOf(path+".access_token_format", c.AccessTokenFormat, tokenFormats...)
 	}

@@ -38,6 +38,9 @@ type Grant struct {
 	Details string `json:"authorization_details,omitempty"`
 	// Claims are the claims asked for one by one, as the JSON of a claims parameter (OpenID Connect Core section 5.5).
 	Claims string `json:"claims,omitempty"`
+	// UserinfoAlg, if set, signs what userinfo answers: as the client was registered at the sign-in, so that userinfo need not read the
+	// client.
+	UserinfoAlg string `json:"userinfo_alg,omitempty"`
 	// JKT and CertThumbprint, if set, are the key or certificate that its refresh tokens are bound to (RFC 9449 section 5, RFC 8705
 	// section 4).
 	JKT            string `json:"jkt,omitempty"`

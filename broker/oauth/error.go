@@ -172,11 +172,16 @@ func (s *Server) logRefusal(ctx context.Context, e *Error) {
 
 // writeJSON answers with a body that nobody may cache (RFC 6749 section 5.1).
 func writeJSON(w http.ResponseWriter, status int, body any) {
+	writeUnkept(w, status, typeJSON)
+	// The only error left is a client that hung up.
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// writeUnkept begins an answer that nobody may keep (RFC 6749 section 5.1).
+func writeUnkept(w http.ResponseWriter, status int, contentType string) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Pragma", "no-cache")
 	w.WriteHeader(status)
-	// The only error left is a client that hung up.
-	_ = json.NewEncoder(w).Encode(body)
 }

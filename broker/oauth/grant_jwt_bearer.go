@@ -79,7 +79,7 @@ func (s *Server) jwtBearer(t *tokenRequest) (*issuance, error) {
 	}
 	g, err := s.grants.Redeem(ctx, token.NewID(), grant.Grant{
 		ClientID: t.client.ID, AccountID: account.ID, Connector: trusted.Connector,
-		Scopes: entitled.scopes, Resources: entitled.resources,
+		Scopes: entitled.scopes, Resources: entitled.resources, UserinfoAlg: t.client.UserinfoAlg,
 	}, false, target.lifetime, grant.Limits{})
 	if err != nil {
 		return nil, internal(err)

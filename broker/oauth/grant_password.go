@@ -58,6 +58,8 @@ func (s *Server) password(t *tokenRequest) (*issuance, error) {
 		AuthTime:  s.now(),
 		ACR:       ACRPassword,
 		AMR:       []string{accounts.AMRPassword},
+
+		UserinfoAlg: t.client.UserinfoAlg,
 	}
 	bindRefresh(&fresh, t)
 	withRefresh := slices.Contains(entitled.scopes, ScopeOfflineAccess) && t.client.Allows(registry.GrantRefreshToken)

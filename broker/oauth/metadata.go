@@ -35,6 +35,7 @@ type metadata struct {
 	IDTokenAlgs             []string `json:"id_token_signing_alg_values_supported"`
 	IDTokenEncAlgs          []string `json:"id_token_encryption_alg_values_supported"`
 	IDTokenEncEncs          []string `json:"id_token_encryption_enc_values_supported"`
+	UserinfoAlgs            []string `json:"userinfo_signing_alg_values_supported"`
 	TokenAuth               []string `json:"token_endpoint_auth_methods_supported"`
 	TokenAuthAlgs           []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	RevocationAuth          []string `json:"revocation_endpoint_auth_methods_supported"`
@@ -94,6 +95,7 @@ func (s *Server) metadata() metadata {
 		IDTokenAlgs:             s.signingAlgs,
 		IDTokenEncAlgs:          registry.KeyEncryptionAlgorithms(),
 		IDTokenEncEncs:          registry.ContentEncryptions(),
+		UserinfoAlgs:            s.signingAlgs,
 		TokenAuth:               everyone,
 		TokenAuthAlgs:           algs,
 		RevocationAuth:          everyone,

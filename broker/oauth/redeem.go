@@ -42,6 +42,8 @@ func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.
 		AuthTime:  by.AuthTime,
 		ACR:       by.ACR,
 		AMR:       by.AMR,
+
+		UserinfoAlg: t.client.UserinfoAlg,
 	}
 	if by.SessionID != "" && t.client.HearsOfLogout() {
 		fresh.KeepUntil = s.now().Add(s.lifetimes.Session) // the session is older than its code

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -8,6 +9,9 @@ import (
 	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/token"
 )
+
+// typeJWT is the media type of a signed answer (OpenID Connect Core section 5.3.2).
+const typeJWT = "application/jwt"
 
 // userinfo answers with the claims that an access token's scopes allow (OpenID Connect Core section 5.3).
 func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +67,18 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		addRequested(answer, account, g.Claims, inUserinfo)
 	}
 	answer["sub"] = access.Subject
-	writeJSON(w, http.StatusOK, answer)
+	// What was exchanged is perhaps another client's, which has not asked for a signature.
+	if g.UserinfoAlg == "" || access.ClientID != g.ClientID {
+		writeJSON(w, http.StatusOK, answer)
+		return
+	}
+	signed, err := s.idTokens.IssueUserinfo(g.UserinfoAlg, g.ClientID, answer)
+	if err != nil {
+		s.writeError(w, r, internal(err))
+		return
+	}
+	writeUnkept(w, http.StatusOK, typeJWT)
+	_, _ = io.WriteString(w, signed) // the only error is a client that hung up
 }
 
 // bound checks that the sender holds what the access token is bound to, and that the token came in the way that its binding demands

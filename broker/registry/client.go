@@ -158,6 +158,8 @@ type Client struct {
 	// IDTokenEncAlg and IDTokenEncEnc encrypt them as well, for a key of the client's.
 	IDTokenEncAlg string `json:"id_token_encrypted_response_alg,omitempty"`
 	IDTokenEncEnc string `json:"id_token_encrypted_response_enc,omitempty"`
+	// UserinfoAlg signs what userinfo answers about those who sign in from then on: RS256, ES256, EdDSA; "": it is plain JSON.
+	UserinfoAlg string `json:"userinfo_signed_response_alg,omitempty"`
 	// SubjectType is public (also "") or pairwise: a sub of its own for each sector, which is the host of SectorIdentifierURI or of
 	// the redirect URIs (OpenID Connect Core section 8.1).
 	SubjectType         string `json:"subject_type,omitempty"`
@@ -337,6 +339,7 @@ func (c *Client) Validate() error {
 	}
 	oneOf("token_endpoint_auth_method", c.AuthMethod, authMethods)
 	oneOf("id_token_signed_response_alg", c.IDTokenAlg, signingAlgs)
+	oneOf("userinfo_signed_response_alg", c.UserinfoAlg, signingAlgs)
 	c.checkKeys(bad, oneOf)
 	c.checkRequests(bad, oneOf)
 	c.checkLogout(bad)

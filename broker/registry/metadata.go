@@ -60,6 +60,7 @@ type Metadata struct {
 	IDTokenAlg          string `json:"id_token_signed_response_alg,omitempty"`
 	IDTokenEncAlg       string `json:"id_token_encrypted_response_alg,omitempty"`
 	IDTokenEncEnc       string `json:"id_token_encrypted_response_enc,omitempty"`
+	UserinfoAlg         string `json:"userinfo_signed_response_alg,omitempty"`
 	SubjectType         string `json:"subject_type,omitempty"`
 	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
 
@@ -77,7 +78,7 @@ type Metadata struct {
 // unsupported are metadata that would change what the client is sent, and that are not built: registering them must fail rather
 // than leave a client waiting for what never comes. Whatever else is unknown is passed over (RFC 7591 section 2).
 var unsupported = []string{
-	"userinfo_signed_response_alg", "userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc", // OpenID Connect Registration section 2
+	"userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc", // OpenID Connect Registration section 2
 	"request_object_encryption_alg", "request_object_encryption_enc",
 	"authorization_signed_response_alg", "authorization_encrypted_response_alg", "authorization_encrypted_response_enc", // JARM
 	"introspection_signed_response_alg", "introspection_encrypted_response_alg", "introspection_encrypted_response_enc", // RFC 9701
@@ -297,6 +298,7 @@ func (m *Metadata) Set(c *Client) error {
 	c.InitiateLoginURI = m.InitiateLoginURI
 
 	c.IDTokenAlg, c.IDTokenEncAlg, c.IDTokenEncEnc = m.IDTokenAlg, m.IDTokenEncAlg, m.IDTokenEncEnc
+	c.UserinfoAlg = m.UserinfoAlg
 	c.SubjectType, c.SectorIdentifierURI = m.SubjectType, m.SectorIdentifierURI
 	c.BackchannelLogoutURI, c.BackchannelLogoutSession = m.BackchannelLogoutURI, m.BackchannelLogoutSession
 	c.FrontchannelLogoutURI, c.FrontchannelLogoutSession = m.FrontchannelLogoutURI, m.FrontchannelLogoutSession
@@ -316,6 +318,7 @@ func MetadataOf(c *Client) *Metadata {
 		DetailsTypes: c.DetailsTypes, DefaultMaxAge: c.DefaultMaxAge, RequireAuthTime: c.RequireAuthTime, DefaultACRValues: c.DefaultACRValues,
 		InitiateLoginURI: c.InitiateLoginURI,
 		IDTokenAlg:       c.SigningAlg(), IDTokenEncAlg: c.IDTokenEncAlg, IDTokenEncEnc: c.IDTokenEncEnc,
+		UserinfoAlg: c.UserinfoAlg,
 		SubjectType: c.SubjectType, SectorIdentifierURI: c.SectorIdentifierURI,
 		PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
 		BackchannelLogoutURI:   c.BackchannelLogoutURI, BackchannelLogoutSession: c.BackchannelLogoutSession,

@@ -33,6 +33,7 @@ var profileRules = map[string][]rule{
 		{"5.4.1", "token_endpoint_auth_signing_alg", "must be PS256, ES256 or EdDSA", func(c *Client) bool { return c.AuthSigningAlg == "RS256" }},
 		{"5.4.1", "request_object_signing_alg", "must be PS256, ES256 or EdDSA", func(c *Client) bool { return c.RequestSigningAlg == "RS256" }},
 		{"5.4.1", "id_token_signed_response_alg", "must be ES256 or EdDSA", func(c *Client) bool { return c.SigningAlg() == "RS256" }},
+		{"5.4.1", "userinfo_signed_response_alg", "must be ES256 or EdDSA", func(c *Client) bool { return c.UserinfoAlg == "RS256" }},
 	},
 }
 
