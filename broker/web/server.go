@@ -144,6 +144,14 @@ func Serve(ctx context.Context, o ServerOptions) error {
 	return err
 }
 
+// tls12Suites are those that RFC 9325 section 4.2 recommends for TLS 1.2, and FAPI 2.0 section 5.2.2 permits alone. TLS 1.3 has its own.
+var tls12Suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+}
+
 // newServer is an http.Server for e with this package's limits.
 func newServer(e Endpoint, o ServerOptions) (*http.Server, error) {
 	server := &http.Server{
@@ -162,7 +170,7 @@ func newServer(e Endpoint, o ServerOptions) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: tls12Suites, GetCertificate: pair.get}
 	if e.RequestClientCertificate {
 		// Whom to believe is decided at each request, by what the client is registered with: some certificates are self-signed.
 		server.TLSConfig.ClientAuth = tls.RequestClientCert

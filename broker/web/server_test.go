@@ -336,6 +336,33 @@ func TestTLSVersionsAndHTTP2(t *testing.T) {
 	}
 }
 
+// RFC 9325 section 4.2, FAPI 2.0 section 5.2.2: with TLS 1.2 what is recommended alone, though a client offers nothing else. The server's
+// key is ECDSA, so that the other refusals are not for the want of a certificate that fits.
+func TestTLS12IsSpokenWithRecommendedSuitesAlone(t *testing.T) {
+	certFile, keyFile := writePair(t, t.TempDir(), 1, time.Now())
+	addrs, _, _ := start(t, web.ServerOptions{Endpoints: []web.Endpoint{{Addr: "127.0.0.1:0", Handler: echo, CertFile: certFile, KeyFile: keyFile}}})
+	accepted := func(suite uint16) bool {
+		c, err := tls.Dial("tcp", addrs[0].String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	}
+	for suite, want := range map[uint16]bool{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       true,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:       true,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          false,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          false,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256:       false,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: false,
+	} {
+		if got := accepted(suite); got != want {
+			t.Errorf("%s: accepted is %t, want %t", tls.CipherSuiteName(suite), got, want)
+		}
+	}
+}
+
 // net/http reads a megabyte of headers from anybody unless told otherwise.
 func TestHeadersAreBounded(t *testing.T) {
 	addrs, _, _ := start(t, web.ServerOptions{Endpoints: []web.Endpoint{{Addr: "127.0.0.1:0", Handler: echo}}})
