@@ -411,7 +411,7 @@ func TestALogoutTokenIsDeliveredByOneOfTwoNodes(t *testing.T) {
 	type delivery struct{ sid, jti string }
 	deliveries := make(chan delivery, 4*racers)
 	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		parsed, err := jose.ParseSigned(r.PostFormValue("logout_token"), []jose.SignatureAlgorithm{jose.RS256})
+		parsed, err := jose.ParseSignedCompact(r.PostFormValue("logout_token"), []jose.SignatureAlgorithm{jose.RS256})
 		if err != nil {
 			t.Error(err)
 			return
