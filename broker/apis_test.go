@@ -107,11 +107,11 @@ func TestATokenIsForTheAPIThatWasNamed(t *testing.T) {
 		}
 		// First takes JWTs for all that says nothing; notes says nothing, so that both apis take JWTs.
 		both := e.Redeem(t, First, code())
-		if claims := jwtPayload(t, both.String("access_token")); texts(claims["aud"]) != notesAPI+" "+mailAPI || claims["scope"] != "notes:read notes:write mail:read" {
+		if claims := Claims(t, both.String("access_token")); texts(claims["aud"]) != notesAPI+" "+mailAPI || claims["scope"] != "notes:read notes:write mail:read" {
 			t.Errorf("without a resource: %v", claims)
 		}
 		one := e.Redeem(t, First, code(), "resource", mailAPI)
-		claims := jwtPayload(t, one.String("access_token"))
+		claims := Claims(t, one.String("access_token"))
 		if texts(claims["aud"]) != mailAPI || claims["scope"] != "mail:read" || one.String("scope") != "mail:read" {
 			t.Errorf("for mail: %v, %v", claims, one.Body)
 		}
@@ -234,7 +234,7 @@ func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 			if tokens.Status != http.StatusOK {
 				t.Fatalf("%d %v", tokens.Status, tokens.Body)
 			}
-			claims := jwtPayload(t, tokens.String("access_token"))
+			claims := Claims(t, tokens.String("access_token"))
 			if parsed, err := jose.ParseSignedCompact(tokens.String("access_token"), []jose.SignatureAlgorithm{jose.EdDSA}); err != nil {
 				t.Errorf("the api's signature: %v", err)
 			} else if typ := parsed.Signatures[0].Protected.ExtraHeaders[jose.HeaderType]; typ != "at+jwt" { // RFC 9068 section 2.1
@@ -254,7 +254,7 @@ func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 			}
 			expectError(t, narrow(strings.Replace(details, "12.00", "13.00", 1)), "invalid_authorization_details")
 			less := narrow(strings.Replace(details, `"start","cancel"`, `"start"`, 1))
-			if raw, _ := json.Marshal(jwtPayload(t, less.String("access_token"))["authorization_details"]); strings.Contains(string(raw), "cancel") || !strings.Contains(string(raw), "start") {
+			if raw, _ := json.Marshal(Claims(t, less.String("access_token"))["authorization_details"]); strings.Contains(string(raw), "cancel") || !strings.Contains(string(raw), "start") {
 				t.Errorf("narrowed to %s", raw)
 			}
 		}
@@ -311,7 +311,7 @@ func TestAClientGetsATokenOfItsOwn(t *testing.T) {
 			t.Errorf("introspection says %v", said)
 		}
 		signed := ask(service, url.Values{"scope": {"mail:read"}})
-		if claims := jwtPayload(t, signed.String("access_token")); claims["sub"] != service.ID || texts(claims["aud"]) != mailAPI || claims["auth_time"] != nil || claims["grant_id"] != nil {
+		if claims := Claims(t, signed.String("access_token")); claims["sub"] != service.ID || texts(claims["aud"]) != mailAPI || claims["auth_time"] != nil || claims["grant_id"] != nil {
 			t.Errorf("the token says %v", claims)
 		}
 		// Nothing about a person can be had, or opened with it.

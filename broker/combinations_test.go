@@ -219,7 +219,7 @@ func (c *combination) got(t *testing.T, r *Response) outcome {
 	if r.Status != http.StatusOK {
 		return outcome{err: cmp.Or(r.String("error"), fmt.Sprintf("status %d", r.Status))}
 	}
-	confirm, _ := jwtPayload(t, r.String("access_token"))["cnf"].(map[string]any)
+	confirm, _ := Claims(t, r.String("access_token"))["cnf"].(map[string]any)
 	bound := fmt.Sprintf("something else: %v", confirm)
 	switch jkt, x5t := confirm["jkt"], confirm["x5t#S256"]; {
 	case len(confirm) == 0:
@@ -304,7 +304,7 @@ func (c *combination) checkCompany(t *testing.T, grant string, r *Response) {
 	if exchanged := r.String("issued_token_type") != ""; exchanged != (grant == registry.GrantTokenExchange) {
 		t.Errorf("issued_token_type: %v", r.Body["issued_token_type"])
 	}
-	subject, person := jwtPayload(t, r.String("access_token"))["sub"], grant != registry.GrantClientCredentials
+	subject, person := Claims(t, r.String("access_token"))["sub"], grant != registry.GrantClientCredentials
 	if (subject == c.id) == person {
 		t.Errorf("the token is about %v", subject)
 	}

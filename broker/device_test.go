@@ -162,7 +162,7 @@ func TestAPersonConnectsADevice(t *testing.T) {
 		if info := e.Userinfo(t, tokens.String("access_token")); info.String("sub") == "" || info.String("email") == "" {
 			t.Errorf("userinfo says %v", info.Body)
 		}
-		claims := jwtPayload(t, tokens.String("id_token"))
+		claims := Claims(t, tokens.String("id_token"))
 		if claims["nonce"] != "n-1" || claims["aud"] != TV.ID || claims["sid"] != nil {
 			t.Errorf("the ID token says %v", claims)
 		}
@@ -252,7 +252,7 @@ func TestADeviceMayAskHowAPersonSignsIn(t *testing.T) {
 		t.Errorf("the confirmation does not say what the claims are:\n%s", page.Body)
 	}
 	answer(b, page, "allow")
-	if claims := jwtPayload(t, d.poll().String("id_token")); claims["email"] == nil || claims["name"] != nil {
+	if claims := Claims(t, d.poll().String("id_token")); claims["email"] == nil || claims["name"] != nil {
 		t.Errorf("the ID token says %v", claims)
 	}
 	d = startDevice(t, e, TV, "claims", `{"id_token":{"acr":{"essential":true,"values":["urn:portico:acr:mfa"]}}}`)

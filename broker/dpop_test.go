@@ -65,7 +65,7 @@ func TestAProofBindsTheTokens(t *testing.T) {
 				t.Errorf("%s: userinfo: %d %v", name, r.Status, r.Body)
 			}
 			if name == "jwt" {
-				if claims := jwtPayload(t, access); claims["cnf"].(map[string]any)["jkt"] != key.JKT {
+				if claims := Claims(t, access); claims["cnf"].(map[string]any)["jkt"] != key.JKT {
 					t.Errorf("cnf of the JWT: %v", claims["cnf"])
 				}
 			}
@@ -78,23 +78,6 @@ func TestAProofBindsTheTokens(t *testing.T) {
 			}
 		}
 	})
-}
-
-func jwtPayload(t *testing.T, raw string) map[string]any {
-	t.Helper()
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		t.Fatalf("not a JWT: %q", raw)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var claims map[string]any
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		t.Fatal(err)
-	}
-	return claims
 }
 
 // badProofs are proofs that must not stand for a request to the URL, whatever else is right. ath is the hash of the access

@@ -72,13 +72,13 @@ func TestIDTokensAreEncryptedForTheClient(t *testing.T) {
 			tokens := e.SignIn(t, b, Web, "idp_hint", "google")
 			encrypted := tokens.String("id_token")
 			signed := opened(t, encrypted, c.alg, c.want, key)
-			claims := jwtPayload(t, signed)
+			claims := Claims(t, signed)
 			if claims["aud"] != Web.ID || claims["nonce"] != "no-1" || claims["sub"] != e.Subject(t, tokens.String("access_token")) {
 				t.Errorf("claims %v", claims)
 			}
 			again := opened(t, e.Refresh(t, Web, tokens.String("refresh_token")).String("id_token"), c.alg, c.want, key)
-			if jwtPayload(t, again)["sub"] != claims["sub"] {
-				t.Errorf("after a refresh: %v", jwtPayload(t, again))
+			if Claims(t, again)["sub"] != claims["sub"] {
+				t.Errorf("after a refresh: %v", Claims(t, again))
 			}
 
 			// Section 3.1.2.1: as a hint, the client decrypts it and sends what was inside. The broker cannot read the other.

@@ -70,7 +70,7 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 		// The api by its name, or by its scope.
 		for target, value := range map[string]string{"resource": mailAPI, "audience": mailAPI, "scope": "mail:read"} {
 			r := exchange(t, e, gateway, subject, target, value)
-			claims := jwtPayload(t, r.String("access_token"))
+			claims := Claims(t, r.String("access_token"))
 			if r.String("issued_token_type") != tokenTypeAccess || r.String("token_type") != "Bearer" || r.String("scope") != "mail:read" || r.Body["refresh_token"] != nil || r.Body["id_token"] != nil {
 				t.Errorf("%s: %v", target, r.Body)
 			}
@@ -79,7 +79,7 @@ func TestATokenIsExchangedForTheNextAPI(t *testing.T) {
 			}
 		}
 		first := exchange(t, e, gateway, subject, "resource", mailAPI, "actor_token", ownToken(t, e, gateway, "mail:read"), "actor_token_type", tokenTypeAccess).String("access_token")
-		if act, _ := jwtPayload(t, first)["act"].(map[string]any); act["sub"] != gateway.ID || len(act) != 1 {
+		if act, _ := Claims(t, first)["act"].(map[string]any); act["sub"] != gateway.ID || len(act) != 1 {
 			t.Fatalf("delegation says %v", act)
 		}
 		second := exchange(t, e, backend, first, "actor_token", ownToken(t, e, backend, "mail:read"), "actor_token_type", tokenTypeAccess)
@@ -168,8 +168,8 @@ func TestAnIDTokenIsExchangedForWhatTheOperatorSaid(t *testing.T) {
 			return e.Post(t, "/token", c, form)
 		}
 		r := ask(gateway, id, "resource", mailAPI)
-		claims := jwtPayload(t, r.String("access_token"))
-		if claims["sub"] != jwtPayload(t, id)["sub"] || claims["scope"] != "mail:read" || r.String("issued_token_type") != tokenTypeAccess || r.Body["id_token"] != nil {
+		claims := Claims(t, r.String("access_token"))
+		if claims["sub"] != Claims(t, id)["sub"] || claims["scope"] != "mail:read" || r.String("issued_token_type") != tokenTypeAccess || r.Body["id_token"] != nil {
 			t.Errorf("%v: %v", r.Body, claims)
 		}
 		expectError(t, ask(gateway, id), "invalid_target")
@@ -362,7 +362,7 @@ func TestABoundTokenIsExchangedForABoundTokenAlone(t *testing.T) {
 	}
 	// The gateway cannot have the app's key; what it gets is bound to its own.
 	r := e.PostWith(t, "/token", gateway, form("resource", mailAPI), another.TokenHeader(e))
-	if cnf, _ := jwtPayload(t, r.String("access_token"))["cnf"].(map[string]any); r.String("token_type") != "DPoP" || cnf["jkt"] != another.JKT {
+	if cnf, _ := Claims(t, r.String("access_token"))["cnf"].(map[string]any); r.String("token_type") != "DPoP" || cnf["jkt"] != another.JKT {
 		t.Errorf("the gateway with a key of its own: %d %v", r.Status, r.Body)
 	}
 	actor := ownToken(t, e, gateway, "mail:read")

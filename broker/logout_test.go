@@ -81,20 +81,6 @@ func hears(clientID string, r *receiver) func(*config.Config) {
 	}
 }
 
-// logoutClaims are the claims of a logout token, as they are.
-func logoutClaims(t *testing.T, raw string) map[string]any {
-	t.Helper()
-	parsed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
-	if err != nil {
-		t.Fatalf("%q: %v", raw, err)
-	}
-	var claims map[string]any
-	if err := json.Unmarshal(parsed.UnsafePayloadWithoutVerification(), &claims); err != nil {
-		t.Fatal(err)
-	}
-	return claims
-}
-
 // signOut signs the browser out as an app does that shows its ID token.
 func signOut(e *Env, b *Browser, tokens *Response) *Page {
 	return b.Get(e.Issuer + "/logout?" + url.Values{"id_token_hint": {tokens.String("id_token")}}.Encode())
@@ -153,7 +139,7 @@ func TestEachAppOfASessionIsSentALogoutTokenOfItsOwn(t *testing.T) {
 			tokens *Response
 			alg    string
 		}{"web": {web, "RS256"}, "other": {other, "ES256"}} {
-			claims, id := got[clientID], logoutClaims(t, want.tokens.String("id_token"))
+			claims, id := got[clientID], Claims(t, want.tokens.String("id_token"))
 			iat, _ := claims["iat"].(float64)
 			exp, _ := claims["exp"].(float64)
 			jti, _ := claims["jti"].(string)
@@ -196,14 +182,14 @@ func TestALogoutTokenIsForItsAppAlone(t *testing.T) {
 		web.SubjectType = "pairwise"
 	})
 	b := NewBrowser(t)
-	id := logoutClaims(t, opened(t, e.SignIn(t, b, Web, "idp_hint", "google").String("id_token"), "RSA-OAEP-256", "A256GCM", key))
-	account := logoutClaims(t, e.SignIn(t, b, Other).String("id_token"))["sub"]
+	id := Claims(t, opened(t, e.SignIn(t, b, Web, "idp_hint", "google").String("id_token"), "RSA-OAEP-256", "A256GCM", key))
+	account := Claims(t, e.SignIn(t, b, Other).String("id_token"))["sub"]
 	b.Get(e.Issuer+"/logout").Submit(0, "")
 	deliver(t, e.Broker)
 	if len(app.tokens()) != 1 {
 		t.Fatalf("%d calls", len(app.tokens()))
 	}
-	claims := logoutClaims(t, opened(t, app.tokens()[0], "RSA-OAEP-256", "A256GCM", key))
+	claims := Claims(t, opened(t, app.tokens()[0], "RSA-OAEP-256", "A256GCM", key))
 	if claims["sub"] != id["sub"] || claims["sid"] != id["sid"] || claims["sub"] == account {
 		t.Errorf("the logout token says %v, the ID token %v", claims, id)
 	}
@@ -278,7 +264,7 @@ func TestAnAppThatIsDownIsToldWhenItIsBack(t *testing.T) {
 		if len(tokens) != before+1 {
 			t.Fatalf("after it was back it was told %d times, want once", len(tokens)-before)
 		}
-		first, last := logoutClaims(t, tokens[0]), logoutClaims(t, tokens[len(tokens)-1])
+		first, last := Claims(t, tokens[0]), Claims(t, tokens[len(tokens)-1])
 		if first["jti"] != last["jti"] || first["sid"] != last["sid"] {
 			t.Errorf("the repetition is no repetition: %v, then %v", first, last)
 		}
@@ -315,7 +301,7 @@ func TestAnAppThatStaysDownIsGivenUp(t *testing.T) {
 			if n := len(refuse.tokens()); n != test.calls {
 				t.Errorf("%d calls, want %d", n, test.calls)
 			}
-			sub, _ := logoutClaims(t, tokens.String("id_token"))["sub"].(string)
+			sub, _ := Claims(t, tokens.String("id_token"))["sub"].(string)
 			events, err := e.Broker.Audit.Of(t.Context(), sub, "")
 			if err != nil {
 				t.Fatal(err)
@@ -349,7 +335,7 @@ func TestOfTwoNodesOneSendsALogoutToken(t *testing.T) {
 		})
 		seen := map[any]int{}
 		for _, raw := range app.tokens() {
-			seen[logoutClaims(t, raw)["jti"]]++
+			seen[Claims(t, raw)["jti"]]++
 		}
 		if len(seen) != 4 || len(app.tokens()) != 4 {
 			t.Errorf("4 sign-outs gave %d calls with %d ids", len(app.tokens()), len(seen))
@@ -377,7 +363,7 @@ func TestADeliveryOfANodeThatDiedIsTakenOver(t *testing.T) {
 		close(app.hang)
 		deliver(t, second)
 		first.Wait()
-		if tokens := app.tokens(); len(tokens) > 2 || logoutClaims(t, tokens[0])["jti"] != logoutClaims(t, tokens[len(tokens)-1])["jti"] {
+		if tokens := app.tokens(); len(tokens) > 2 || Claims(t, tokens[0])["jti"] != Claims(t, tokens[len(tokens)-1])["jti"] {
 			t.Errorf("%d calls, want 1, or 2 with one jti", len(tokens))
 		}
 	}, hears("web", app))
@@ -413,7 +399,7 @@ func TestASignOutPressedTwiceTellsAnAppOnce(t *testing.T) {
 			})
 			deliver(t, e.Broker)
 			// One that saw the session before the first had ended it, and was slow.
-			claims := logoutClaims(t, tokens.String("id_token"))
+			claims := Claims(t, tokens.String("id_token"))
 			if _, err := e.Broker.Logout.SessionEnded(t.Context(), fmt.Sprint(claims["sub"]), fmt.Sprint(claims["sid"])); err != nil {
 				t.Fatal(err)
 			}
@@ -448,8 +434,8 @@ func TestAppsOfTheSessionBeforeAreToldToo(t *testing.T) {
 		b := NewBrowser(t)
 		web := e.SignIn(t, b, Web, "idp_hint", "google")
 		other := e.SignIn(t, b, Other, "prompt", "login", "idp_hint", "google")
-		sid := logoutClaims(t, web.String("id_token"))["sid"]
-		if again := logoutClaims(t, other.String("id_token"))["sid"]; again != sid {
+		sid := Claims(t, web.String("id_token"))["sid"]
+		if again := Claims(t, other.String("id_token"))["sid"]; again != sid {
 			t.Errorf("signing in again changed the sid from %v to %v", sid, again)
 		}
 		deliver(t, e.Broker)
@@ -464,13 +450,13 @@ func TestAppsOfTheSessionBeforeAreToldToo(t *testing.T) {
 			t.Fatalf("bob's sign-in ended at %s:\n%s", page.URL, page.Body)
 		}
 		bob := e.Redeem(t, Web, location.Query().Get("code"))
-		if now := logoutClaims(t, bob.String("id_token"))["sid"]; now == sid {
+		if now := Claims(t, bob.String("id_token"))["sid"]; now == sid {
 			t.Error("another person's session has the sid of the one before")
 		}
 		deliver(t, e.Broker)
 		told := map[any]any{}
 		for _, raw := range app.tokens() {
-			told[logoutClaims(t, raw)["aud"]] = logoutClaims(t, raw)["sid"]
+			told[Claims(t, raw)["aud"]] = Claims(t, raw)["sid"]
 		}
 		if told["web"] != sid || told["other"] != sid {
 			t.Errorf("told of the end of ann's session: %v, want web and other of %v", told, sid)
@@ -507,7 +493,7 @@ func TestASignInThatWasUnderWayIsEndedToo(t *testing.T) {
 		deliver(t, node, e.Broker)
 		told := map[any]int{}
 		for _, raw := range app.tokens() {
-			told[logoutClaims(t, raw)["aud"]]++
+			told[Claims(t, raw)["aud"]]++
 		}
 		if told["web"] != 2 || told["other"] != 1 || len(app.tokens()) != 3 {
 			t.Errorf("told: %v, want web of each sign-in and other once", told)
@@ -543,7 +529,7 @@ func TestAppsAreToldOfTheEndOfAnAccount(t *testing.T) {
 		var sub string
 		for range 2 {
 			b := NewBrowser(t)
-			claims := logoutClaims(t, e.SignIn(t, b, Web, "idp_hint", "google").String("id_token"))
+			claims := Claims(t, e.SignIn(t, b, Web, "idp_hint", "google").String("id_token"))
 			sids = append(sids, claims["sid"])
 			sub, _ = claims["sub"].(string)
 			e.SignIn(t, b, Other, "scope", "openid")
@@ -560,7 +546,7 @@ func TestAppsAreToldOfTheEndOfAnAccount(t *testing.T) {
 		var web []any
 		all := 0
 		for _, raw := range app.tokens() {
-			claims := logoutClaims(t, raw)
+			claims := Claims(t, raw)
 			if claims["sub"] != sub {
 				t.Errorf("the token is about %v", claims["sub"])
 			}
@@ -579,7 +565,7 @@ func TestAppsAreToldOfTheEndOfAnAccount(t *testing.T) {
 			t.Fatal(err)
 		}
 		deliver(t, e.Broker)
-		if tokens := app.tokens(); len(tokens) != 4 || logoutClaims(t, tokens[3])["aud"] != "other" {
+		if tokens := app.tokens(); len(tokens) != 4 || Claims(t, tokens[3])["aud"] != "other" {
 			t.Errorf("%d tokens after the second time, want 4", len(tokens))
 		}
 	}, hears("web", app), hears("other", app), func(c *config.Config) { c.Clients[1].BackchannelLogoutSessionRequired = false })
@@ -726,7 +712,7 @@ func TestTheSignedOutPageCallsTheAppsThatWantIt(t *testing.T) {
 	b := NewBrowser(t)
 	hint := e.SignIn(t, b, Web, "idp_hint", "google").String("id_token")
 	e.SignIn(t, b, Other)
-	sid := logoutClaims(t, hint)["sid"]
+	sid := Claims(t, hint)["sid"]
 	page := b.Get(e.Issuer + "/logout?" + url.Values{"id_token_hint": {hint}, "post_logout_redirect_uri": {"https://app.example.com/bye"}, "state": {"s&1"}}.Encode())
 	if page.Status != http.StatusOK {
 		t.Fatalf("%d %v", page.Status, page.Location())
@@ -783,7 +769,7 @@ func TestSessionStateIsMadeOfClientOriginBrowserStateAndSalt(t *testing.T) {
 		if !states(first, Web, "https://app.example.com") {
 			t.Errorf("session_state %q does not follow from the cookie %q", first.Get("session_state"), browserState())
 		}
-		sid := fmt.Sprint(logoutClaims(t, e.Redeem(t, Web, first.Get("code")).String("id_token"))["sid"])
+		sid := fmt.Sprint(Claims(t, e.Redeem(t, Web, first.Get("code")).String("id_token"))["sid"])
 		if browserState() == "" || strings.Contains(browserState(), sid) {
 			t.Errorf("the cookie %q is empty or holds the session's name", browserState())
 		}

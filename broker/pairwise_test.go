@@ -25,7 +25,7 @@ func pairwiseClients(c *config.Config) {
 func everySub(t *testing.T, e *Env, c Client, tokens *Response) map[string]string {
 	t.Helper()
 	access, refresh := tokens.String("access_token"), tokens.String("refresh_token")
-	sub := func(jwt string) string { return jwtPayload(t, jwt)["sub"].(string) }
+	sub := func(jwt string) string { return Claims(t, jwt)["sub"].(string) }
 	introspected := func(token string) string {
 		return e.Post(t, "/introspect", c, url.Values{"token": {token}}).String("sub")
 	}
@@ -100,7 +100,7 @@ func TestASessionIsAnotherForEachSector(t *testing.T) {
 	b := NewBrowser(t)
 	sids := map[string]any{}
 	for _, c := range []Client{Web, First, Other, Native} {
-		sids[c.ID] = jwtPayload(t, e.SignIn(t, b, c, "idp_hint", "google").String("id_token"))["sid"]
+		sids[c.ID] = Claims(t, e.SignIn(t, b, c, "idp_hint", "google").String("id_token"))["sid"]
 	}
 	if sids[Web.ID] == nil || sids[Web.ID] != sids[First.ID] || sids[Web.ID] == sids[Other.ID] || sids[Web.ID] == sids[Native.ID] || sids[Other.ID] == sids[Native.ID] {
 		t.Errorf("web and first are one sector, the others have one each: %v", sids)
@@ -119,7 +119,7 @@ func TestALogoutTokenHasThePairwiseSub(t *testing.T) {
 	if len(raw) != 1 {
 		t.Fatalf("%d logout tokens", len(raw))
 	}
-	got, want := logoutClaims(t, raw[0]), jwtPayload(t, tokens.String("id_token"))
+	got, want := Claims(t, raw[0]), Claims(t, tokens.String("id_token"))
 	for _, name := range []string{"sub", "sid"} {
 		if got[name] == nil || got[name] != want[name] {
 			t.Errorf("the logout token's %s is %v, the ID token's %v", name, got[name], want[name])

@@ -82,7 +82,7 @@ func TestAPasswordGivesTokens(t *testing.T) {
 			if username != "ann" && who.String("sub") != bob.ID {
 				t.Errorf("%s is %s, want %s", username, who.String("sub"), bob.ID)
 			}
-			said := jwtPayload(t, r.String("id_token"))
+			said := Claims(t, r.String("id_token"))
 			if amr := fmt.Sprint(said["amr"]); said["acr"] != "urn:portico:acr:password" || amr != "[pwd]" || said["auth_time"] == nil {
 				t.Errorf("%s: the ID token says %v", username, said)
 			}
@@ -387,20 +387,20 @@ func TestAConnectorThatAsksNobody(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, who.Body[name], want)
 		}
 	}
-	first := jwtPayload(t, tokens.String("id_token"))
+	first := Claims(t, tokens.String("id_token"))
 	if fmt.Sprint(first["amr"]) != "[pwd otp]" {
 		t.Errorf("amr is %v", first["amr"])
 	}
 	// A new login is a new one, without a page, and the same person.
 	e.Clock.Advance(time.Minute)
 	tokens = e.Redeem(t, First, e.Code(t, b, First, "prompt", "login").Get("code"))
-	second := jwtPayload(t, tokens.String("id_token"))
+	second := Claims(t, tokens.String("id_token"))
 	if second["auth_time"].(float64) < first["auth_time"].(float64)+60 || second["sub"] != first["sub"] {
 		t.Errorf("prompt=login: %v after %v", second, first)
 	}
 	e.Clock.Advance(time.Minute)
 	tokens = e.Redeem(t, First, e.Code(t, b, First, "max_age", "30").Get("code"))
-	if third := jwtPayload(t, tokens.String("id_token")); third["auth_time"].(float64) < second["auth_time"].(float64)+60 {
+	if third := Claims(t, tokens.String("id_token")); third["auth_time"].(float64) < second["auth_time"].(float64)+60 {
 		t.Errorf("max_age: %v after %v", third, second)
 	}
 	// A callback that nobody was sent to does nothing.

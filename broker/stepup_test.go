@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -104,24 +103,6 @@ func startWithBank(t *testing.T, edits ...func(*config.Config)) (*Env, *bank) {
 	return e, b
 }
 
-// said are a JWT's claims, unverified.
-func said(t testing.TB, jwt string) map[string]any {
-	t.Helper()
-	parts := strings.Split(jwt, ".")
-	if len(parts) != 3 {
-		t.Fatalf("%q is no JWT", jwt)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var claims map[string]any
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		t.Fatal(err)
-	}
-	return claims
-}
-
 // An API wants more than the person's session can show (RFC 9470): they sign in again at their provider, and the new tokens say how,
 // in all three places where an API or an app reads it.
 func TestStepUp(t *testing.T) {
@@ -129,7 +110,7 @@ func TestStepUp(t *testing.T) {
 	b := NewBrowser(t)
 	bank.with("pwd")
 	tokens := e.SignIn(t, b, First, "idp_hint", "bank")
-	if got := said(t, tokens.String("id_token"))["acr"]; got != oauth.ACRFederated {
+	if got := Claims(t, tokens.String("id_token"))["acr"]; got != oauth.ACRFederated {
 		t.Errorf("with a password alone, acr is %v", got)
 	}
 	silent := func(edits ...string) bool {
@@ -149,7 +130,7 @@ func TestStepUp(t *testing.T) {
 	}
 	inspected := e.Post(t, "/introspect", First, url.Values{"token": {stronger.String("access_token")}})
 	for where, claims := range map[string]map[string]any{
-		"ID token": said(t, stronger.String("id_token")), "access token (RFC 9068)": said(t, stronger.String("access_token")), "introspection (RFC 9470)": inspected.Body,
+		"ID token": Claims(t, stronger.String("id_token")), "access token (RFC 9068)": Claims(t, stronger.String("access_token")), "introspection (RFC 9470)": inspected.Body,
 	} {
 		if claims["acr"] != oauth.ACRMFA || claims["auth_time"] == nil {
 			t.Errorf("%s: acr is %v, auth_time %v", where, claims["acr"], claims["auth_time"])
@@ -160,11 +141,11 @@ func TestStepUp(t *testing.T) {
 	}
 	// A refreshed token says what the sign-in was, however long ago.
 	refreshed := e.Refresh(t, First, stronger.String("refresh_token"))
-	if got := said(t, refreshed.String("access_token"))["acr"]; got != oauth.ACRMFA {
+	if got := Claims(t, refreshed.String("access_token"))["acr"]; got != oauth.ACRMFA {
 		t.Errorf("refreshed, acr is %v", got)
 	}
 	// Asked for less, it says what was asked for: the app compares.
-	if got := said(t, e.SignIn(t, b, First, "acr_values", oauth.ACRFederated).String("id_token"))["acr"]; got != oauth.ACRFederated {
+	if got := Claims(t, e.SignIn(t, b, First, "acr_values", oauth.ACRFederated).String("id_token"))["acr"]; got != oauth.ACRFederated {
 		t.Errorf("asked for the federated class, acr is %v", got)
 	}
 }
@@ -176,14 +157,14 @@ func TestAProvidersOwnClassIsAskedForAndBelieved(t *testing.T) {
 	})
 	b := NewBrowser(t)
 	bank.as("silver")
-	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank").String("id_token"))["acr"]; got != oauth.ACRFederated {
+	if got := Claims(t, e.SignIn(t, b, First, "idp_hint", "bank").String("id_token"))["acr"]; got != oauth.ACRFederated {
 		t.Errorf("with another of its classes, acr is %v", got)
 	}
 	if bank.lastAsked().Has("acr_values") {
 		t.Error("the provider was asked for more than the app wants")
 	}
 	bank.as("gold")
-	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank", "acr_values", oauth.ACRMFA).String("id_token"))["acr"]; got != oauth.ACRMFA {
+	if got := Claims(t, e.SignIn(t, b, First, "idp_hint", "bank", "acr_values", oauth.ACRMFA).String("id_token"))["acr"]; got != oauth.ACRMFA {
 		t.Errorf("with one of the classes that count, acr is %v", got)
 	}
 	if got := bank.lastAsked().Get("acr_values"); got != "gold platinum" {
@@ -201,7 +182,7 @@ func TestUnmetAuthenticationRequirements(t *testing.T) {
 		return string(raw)
 	}
 	b := NewBrowser(t)
-	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank", "acr_values", oauth.ACRMFA).String("id_token"))["acr"]; got != oauth.ACRFederated {
+	if got := Claims(t, e.SignIn(t, b, First, "idp_hint", "bank", "acr_values", oauth.ACRMFA).String("id_token"))["acr"]; got != oauth.ACRFederated {
 		t.Errorf("a wish that cannot be met gives acr %v", got)
 	}
 	if answer := e.Code(t, b, First, "prompt", "none", "acr_values", oauth.ACRMFA); answer.Get("code") == "" {
@@ -220,7 +201,7 @@ func TestUnmetAuthenticationRequirements(t *testing.T) {
 		t.Errorf("a demand with one value that is met gives %v", answer)
 	}
 	bank.with("mfa")
-	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank", "claims", essential(oauth.ACRMFA)).String("id_token"))["acr"]; got != oauth.ACRMFA {
+	if got := Claims(t, e.SignIn(t, b, First, "idp_hint", "bank", "claims", essential(oauth.ACRMFA)).String("id_token"))["acr"]; got != oauth.ACRMFA {
 		t.Errorf("a demand that is met gives acr %v", got)
 	}
 }
@@ -239,7 +220,7 @@ func TestAClientsDefaultsHoldWhereARequestSaysNothing(t *testing.T) {
 	})
 	bank.with("hwk", "pin")
 	b := NewBrowser(t)
-	if got := said(t, e.SignIn(t, b, First, "idp_hint", "bank").String("id_token"))["acr"]; got != oauth.ACRMFA {
+	if got := Claims(t, e.SignIn(t, b, First, "idp_hint", "bank").String("id_token"))["acr"]; got != oauth.ACRMFA {
 		t.Errorf("acr is %v", got)
 	}
 	if bank.lastAsked().Get("prompt") != "login" {
@@ -277,7 +258,7 @@ func TestTheClaimsParameter(t *testing.T) {
 		}
 		check := func(when string, tokens *Response) {
 			t.Helper()
-			id := said(t, tokens.String("id_token"))
+			id := Claims(t, tokens.String("id_token"))
 			if id["name"] != "Ann Lee" || id["auth_time"] == nil {
 				t.Errorf("%s: the ID token has %v", when, id)
 			}
@@ -316,7 +297,7 @@ func TestClaimsDoNotReachBeyondTheClientsScopes(t *testing.T) {
 	}
 	location, _ := page.Submit(0, "allow").Walk(Other.RedirectURI)
 	tokens := e.Redeem(t, Other, location.Query().Get("code"))
-	id, info := said(t, tokens.String("id_token")), e.Userinfo(t, tokens.String("access_token")).Body
+	id, info := Claims(t, tokens.String("id_token")), e.Userinfo(t, tokens.String("access_token")).Body
 	if id["email"] != nil || id["name"] != nil || info["email"] != nil {
 		t.Errorf("the client learns %v and %v", id, info)
 	}

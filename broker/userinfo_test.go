@@ -70,7 +70,7 @@ func TestUserinfoIsSignedForClientsThatAskForThat(t *testing.T) {
 			b := NewBrowser(t)
 			tokens := e.SignIn(t, b, Web, "idp_hint", "google", "claims", `{"userinfo":{"iss":{"value":"x"},"aud":null}}`)
 			raw, claims := signedUserinfo(t, e, alg, tokens.String("access_token"))
-			id := jwtPayload(t, tokens.String("id_token"))
+			id := Claims(t, tokens.String("id_token"))
 			if claims["iss"] != e.Issuer || claims["aud"] != Web.ID || claims["sub"] != id["sub"] || claims["email"] != id["email"] {
 				t.Errorf("claims %v; the ID token: %v", claims, id)
 			}

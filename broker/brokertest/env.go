@@ -320,6 +320,24 @@ func Do(t testing.TB, request *http.Request) *Response {
 	return r
 }
 
+// Claims are what a JWT says, unverified.
+func Claims(t testing.TB, jwt string) map[string]any {
+	t.Helper()
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%q is no JWT", jwt)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
 // Redeem exchanges a code.
 func (e *Env) Redeem(t testing.TB, c Client, code string, edits ...string) *Response {
 	t.Helper()
