@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/portico-id/portico/broker/registry"
 )
 
 // API is a resource server that takes the broker's tokens.
@@ -151,7 +153,7 @@ func (v *validator) exchange(path string, c *Client) {
 	}{{".subject_clients", t.SubjectClients}, {".actor_clients", t.ActorClients}} {
 		v.list(path+clients.key, clients.ids, maxList)
 		for i, id := range clients.ids {
-			if !clientIDForm.MatchString(id) {
+			if registry.CheckID(id) != nil {
 				v.add(item(path+clients.key, i), quote(id)+" is not a client_id")
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/portico-id/portico/broker/registry"
 )
 
 // Default is the configuration of an empty file. It lacks an issuer and a connector, and so is not valid yet.
@@ -22,7 +24,7 @@ func base() *Config {
 		Store:   Store{Type: StoreSQLite},
 		Linking: LinkAsk,
 		// All but the password grant, which RFC 9700 section 2.4 says must not be used: it is for what cannot be changed otherwise.
-		GrantTypes: slices.DeleteFunc(slices.Clone(grantTypes), func(g string) bool { return g == "password" }),
+		GrantTypes: slices.DeleteFunc(registry.GrantTypes(), func(g string) bool { return g == registry.GrantPassword }),
 		Passwords:  Passwords{MinLength: 8}, // NIST SP 800-63B section 5.1.1.2
 		Tokens: Tokens{
 			// An API that verifies a JWT by itself does not hear of a revocation until the token ends, so this is how

@@ -369,12 +369,12 @@ passwords: {min_length: 4, concurrent: many}
 `, want: []string{
 			"portico.yaml:8: clients[0].client_id: is missing",
 			"portico.yaml:8: clients[0].client_secret: is missing; give it or client_secret_file, or public: true for an app that cannot keep one, or another token_endpoint_auth_method",
-			"portico.yaml:8: clients[0].name: is missing; people see it",
-			"portico.yaml:8: clients[0].redirect_uris: is missing; the grant authorization_code needs one",
-			`portico.yaml:9: clients[1].client_id: "a b" is not 1 to 100 letters, digits and . _ ~ -`,
+			"portico.yaml:8: clients[0].name: 1 to 100 printable bytes are needed: people read it when they sign in",
+			"portico.yaml:8: clients[0].redirect_uris: at least one is needed for the grant type authorization_code",
+			`portico.yaml:9: clients[1].client_id: "a b" is not 1 to 100 letters, digits and . _ ~ -, with a letter or digit first`,
 			"portico.yaml:9: clients[1].client_secret: has 5 characters, want 32 at least; make one with: openssl rand -base64 32",
 			"portico.yaml:10: clients[2].client_secret: is given, and yet the client is public: it could not keep one",
-			"portico.yaml:10: clients[2].pkce: cannot be optional for a public client (RFC 9700 section 2.1.1)",
+			"portico.yaml:10: clients[2].pkce: a public client has nothing but PKCE to prove that a code is its own (RFC 9700 section 2.1.1)",
 			`portico.yaml:11: clients[3].client_id: "a" is the client_id of clients[2] too`,
 		}},
 		"what a client may": {text: client + `,
@@ -382,18 +382,18 @@ passwords: {min_length: 4, concurrent: many}
      grant_types: [refresh_token, implicit], pkce: plain, id_token_signed_response_alg: none,
      access_token_format: JWT, access_token_lifetime: 2d, refresh_lifetime: 1h, refresh_idle_lifetime: 2h}
 `, want: []string{
-			`portico.yaml:9: clients[0].website: "a.example" does not begin with https://`,
-			`portico.yaml:9: clients[0].logo_uri: "http://a.example/l" must begin with https://`,
 			`portico.yaml:9: clients[0].scopes[1]: "openid" is given twice`,
 			`portico.yaml:9: clients[0].connectors[0]: "gogle" is not the name of a connector; did you mean google?`,
 			`portico.yaml:9: clients[0].connectors[1]: "x" is not the name of a connector`,
-			`portico.yaml:10: clients[0].grant_types[1]: "implicit" is not one of authorization_code, refresh_token, client_credentials, password, urn:ietf:params:oauth:grant-type:device_code, urn:ietf:params:oauth:grant-type:token-exchange, urn:ietf:params:oauth:grant-type:jwt-bearer`,
-			"portico.yaml:10: clients[0].grant_types: refresh_token alone gives no first token; add the grant type that does",
+			`portico.yaml:9: clients[0].logo_uri: "http://a.example/l": it must be https`,
+			`portico.yaml:9: clients[0].website: "a.example": it is not a web address`,
 			`portico.yaml:10: clients[0].pkce: "plain" is not one of required, optional`,
-			`portico.yaml:10: clients[0].id_token_signed_response_alg: "none" is not one of RS256, ES256, EdDSA`,
-			`portico.yaml:11: clients[0].access_token_format: "JWT" is not one of opaque, jwt; did you mean jwt?`,
+			"portico.yaml:10: clients[0].grant_types: refresh_token alone gives no first token; add the grant type that does",
+			`portico.yaml:10: clients[0].grant_types[1]: "implicit" is none of authorization_code, refresh_token, client_credentials, password, urn:ietf:params:oauth:grant-type:device_code, urn:ietf:params:oauth:grant-type:token-exchange, urn:ietf:params:oauth:grant-type:jwt-bearer`,
+			`portico.yaml:10: clients[0].id_token_signed_response_alg: "none" is none of RS256, ES256, EdDSA`,
 			"portico.yaml:11: clients[0].access_token_lifetime: 2d is neither 0 nor between 30s and 1d: 0 is tokens.access_token_lifetime, and an API that verifies a JWT by itself accepts a revoked one until it ends",
 			"portico.yaml:11: clients[0].refresh_idle_lifetime: 2h has no effect: refresh_lifetime is 1h",
+			`portico.yaml:11: clients[0].access_token_format: "JWT" is none of opaque, jwt`,
 		}},
 		"apis": {text: `apis:
   - {}
@@ -443,12 +443,12 @@ clients:
   - com.example.app:/cb
   - http://127.0.0.1/cb
 `, want: []string{
-			`portico.yaml:12: clients[0].redirect_uris[0]: "/callback" is not an absolute URI`,
-			`portico.yaml:13: clients[0].redirect_uris[1]: "https://*.example.com/cb" has a *; redirect URIs are compared letter for letter, so list each`,
-			`portico.yaml:14: clients[0].redirect_uris[2]: "https://a.example/cb#top" has a fragment`,
-			`portico.yaml:15: clients[0].redirect_uris[3]: "http://a.example/cb" must begin with https://; http:// is for loopback addresses alone`,
-			`portico.yaml:16: clients[0].redirect_uris[4]: "https:///cb" has no host`,
-			"portico.yaml:17: clients[0].redirect_uris[5]: has a user name or password",
+			`portico.yaml:12: clients[0].redirect_uris[0]: "/callback": it is not absolute: it has no scheme`,
+			"portico.yaml:13: clients[0].redirect_uris[1]: \"https://*.example.com/cb\": it holds one of \\ * \" < > ^ | { }; there are no wildcards: register each URI",
+			`portico.yaml:14: clients[0].redirect_uris[2]: "https://a.example/cb#top": it has a fragment (RFC 6749 section 3.1.2)`,
+			`portico.yaml:15: clients[0].redirect_uris[3]: "http://a.example/cb": http is for loopback addresses alone (http://127.0.0.1, http://[::1], http://localhost); use https`,
+			`portico.yaml:16: clients[0].redirect_uris[4]: "https:///cb": it has no host`,
+			`portico.yaml:17: clients[0].redirect_uris[5]: "https://me@a.example/cb": it has user information before the host`,
 		}},
 		"too many": {text: client + ", scopes: [" + strings.Repeat("a,", 65) + "]}\n", want: []string{
 			"portico.yaml:8: clients[0].scopes: has 65 items, at most 64 are allowed",

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/portico-id/portico/broker/registry"
 )
 
 const (
@@ -26,17 +28,14 @@ const (
 	maxName = 100
 	// maxURL fits, with a response added, into the URLs that browsers and servers take.
 	maxURL = 1024
-	// maxURIs bounds a client's redirect URIs: a few environments, each with a few addresses.
-	maxURIs = 32
 	// maxList bounds connectors, and every list of a client or a connector.
 	maxList = 64
 )
 
 var (
 	nameForm         = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
-	clientIDForm     = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,100}$`) // of our clients: it stands in URLs and logs
-	visibleForm      = regexp.MustCompile(`^[!-~]+$`)                 // RFC 6749 appendix A.1, without the space
-	scopeForm        = regexp.MustCompile(`^[!#-\[\]-~]+$`)           // RFC 6749 section 3.3
+	visibleForm      = regexp.MustCompile(`^[!-~]+$`)       // RFC 6749 appendix A.1, without the space
+	scopeForm        = regexp.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 section 3.3
 	domainForm       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$`)
 	headerForm       = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 	graphVersionForm = regexp.MustCompile(`^v[0-9]{1,3}\.[0-9]{1,2}$`)
@@ -47,10 +46,6 @@ var (
 		"X-Forwarded-For", "X-Forwarded-Proto", "X-Request-Id",
 	}
 
-	grantTypes = []string{
-		"authorization_code", "refresh_token", "client_credentials", "password",
-		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer",
-	}
 	tokenFormats = []string{"opaque", "jwt"}
 	// keyedTypes are the types of connectors whose keys are known here, so that a key that does not belong is named with its line. The
 	// types there are, are the registry's: a new one works without a word here, and checks its keys itself.
@@ -83,7 +78,7 @@ func (c *Config) validate() Problems {
 	v.clientIDMetadata(&c.ClientIDMetadata)
 	v.list("grant_types", c.GrantTypes, maxList)
 	for i, grant := range c.GrantTypes {
-		v.check(item("grant_types", i), oneOf(grant, grantTypes...))
+		v.check(item("grant_types", i), oneOf(grant, registry.GrantTypes()...))
 	}
 	v.apis(c)
 	v.accounts(c.Accounts)
@@ -117,6 +112,7 @@ func (c *Config) validate() Problems {
 	} else if address == "" {
 		v.add("brand.support_url", "mailto: is followed by no address")
 	}
+	v.registered(c.Clients)
 	return v.problems
 }
 
@@ -183,6 +179,17 @@ func (v *validator) list(path string, list []string, most int) {
 			v.add(item(path, i), quote(s)+" is given twice")
 		}
 	}
+}
+
+// about says whether one of the problems is with the value at path, with what holds it, or with what it holds.
+func about(problems Problems, path string) bool {
+	within := func(path, of string) bool {
+		rest, found := strings.CutPrefix(path, of)
+		return found && (rest == "" || rest[0] == '[' || rest[0] == '.')
+	}
+	return slices.ContainsFunc(problems, func(p Problem) bool {
+		return within(p.Path, path) || within(path, p.Path)
+	})
 }
 
 func (v *validator) scopes(path string, scopes []string) {

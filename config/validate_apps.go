@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/connectors"
 )
 
@@ -159,8 +160,8 @@ func (v *validator) clients(c *Config) {
 		switch {
 		case client.ClientID == "":
 			v.add(path+".client_id", "is missing")
-		case !clientIDForm.MatchString(client.ClientID):
-			v.add(path+".client_id", quote(client.ClientID)+" is not 1 to 100 letters, digits and . _ ~ -")
+		case registry.CheckID(client.ClientID) != nil:
+			v.add(path+".client_id", registry.CheckID(client.ClientID).Error())
 		case twice:
 			v.add(path+".client_id", fmt.Sprintf("%s is the client_id of %s too", quote(client.ClientID), item("clients", first)))
 		default:
@@ -189,47 +190,28 @@ func (v *validator) client(path string, c *Client) {
 	case secret && length > 0 && length < minClientSecret:
 		v.add(path+".client_secret", fmt.Sprintf("has %d characters, want %d at least; make one with: openssl rand -base64 32", length, minClientSecret))
 	}
-	v.name(path+".name", c.Name)
-	v.url(path+".website", c.Website, webURL)
-	v.url(path+".logo_uri", c.LogoURI, imageURL)
-	v.scopes(path+".scopes", c.Scopes)
-
-	v.list(path+".grant_types", c.GrantTypes, maxList)
-	for i, grant := range c.GrantTypes {
-		v.check(item(path+".grant_types", i), oneOf(grant, grantTypes...))
+	for key, list := range map[string][]string{
+		"scopes": c.Scopes, "grant_types": c.GrantTypes, "redirect_uris": c.RedirectURIs, "post_logout_redirect_uris": c.PostLogoutRedirectURIs,
+		"request_uris": c.RequestURIs, "authorization_details_types": c.AuthorizationDetailsTypes, "default_acr_values": c.DefaultACRValues, "contacts": c.Contacts,
+	} {
+		v.list(path+"."+key, list, maxList)
 	}
-	if slices.Contains(c.GrantTypes, "refresh_token") && !slices.ContainsFunc(c.GrantTypes, givesRefreshTokens) {
-		v.add(path+".grant_types", "refresh_token alone gives no first token; add the grant type that does")
-	}
-	v.redirectURIs(path+".redirect_uris", c.RedirectURIs)
-	v.redirectURIs(path+".post_logout_redirect_uris", c.PostLogoutRedirectURIs)
-	if len(c.RedirectURIs) == 0 && slices.Contains(c.GrantTypes, "authorization_code") {
-		v.add(path+".redirect_uris", "is missing; the grant authorization_code needs one")
-	}
-
-	v.list(path+".request_uris", c.RequestURIs, maxURIs)
-	v.list(path+".authorization_details_types", c.AuthorizationDetailsTypes, maxList)
-	v.list(path+".default_acr_values", c.DefaultACRValues, maxList)
-	v.list(path+".contacts", c.Contacts, maxList)
-	v.url(path+".policy_uri", c.PolicyURI, webURL)
-	v.url(path+".tos_uri", c.TosURI, webURL)
 	v.oneOf(path+".pkce", c.PKCE, "required", "optional")
-	if c.Public && c.PKCE == "optional" {
-		v.add(path+".pkce", "cannot be optional for a public client (RFC 9700 section 2.1.1)")
-	}
-	v.oneOf(path+".id_token_signed_response_alg", c.IDTokenSignedResponseAlg, "RS256", "ES256", "EdDSA")
-	if c.UserinfoSignedResponseAlg != "" {
-		v.oneOf(path+".userinfo_signed_response_alg", c.UserinfoSignedResponseAlg, "RS256", "ES256", "EdDSA")
-	}
-	if c.AccessTokenFormat != "" {
-		v.oneOf(path+".access_token_format", c.AccessTokenFormat, tokenFormats...)
-	}
 	v.boundsOrZero(path+".access_token_lifetime", c.AccessTokenLifetime, 30*time.Second, day, "0 is tokens.access_token_lifetime, and an API that verifies a JWT by itself accepts a revoked one until it ends")
 	v.refresh(path, c.RefreshLifetime, c.RefreshIdleLifetime)
 }
 
-func givesRefreshTokens(grant string) bool {
-	return grant == "authorization_code" || grant == "password" || grant == "urn:ietf:params:oauth:grant-type:device_code"
+// registered has the registry say what is wrong with clients, whatever way they come, beyond what is said already.
+func (v *validator) registered(clients []Client) {
+	said := v.problems
+	for i := range clients {
+		client := clients[i].Registered()
+		for _, wrong := range registry.FieldErrors(client.Validate()) {
+			if at := item("clients", i) + "." + wrong.Field; !about(said, at) {
+				v.add(at, wrong.Err.Error())
+			}
+		}
+	}
 }
 
 func (v *validator) trustedIssuers(c *Config) {
@@ -270,12 +252,5 @@ func (v *validator) trustedIssuers(c *Config) {
 		case entry.Subject == SubjectIdentity && !named:
 			v.add(path+".connector", quote(entry.Connector)+" is not the name of a connector: the one through which its people sign in")
 		}
-	}
-}
-
-func (v *validator) redirectURIs(path string, uris []string) {
-	v.list(path, uris, maxURIs)
-	for i, uri := range uris {
-		v.check(item(path, i), redirectURI(uri))
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"github.com/portico-id/portico/broker/registry"
 )
 
 const (
@@ -27,7 +29,7 @@ func (v *validator) registration(r *Registration) {
 	}
 	v.list(path+".grant_types", r.GrantTypes, maxList)
 	for i, grant := range r.GrantTypes {
-		v.check(item(path+".grant_types", i), oneOf(grant, grantTypes...))
+		v.check(item(path+".grant_types", i), oneOf(grant, registry.GrantTypes()...))
 	}
 	if len(r.GrantTypes) == 0 {
 		v.add(path+".grant_types", "is empty: an app that registers itself could get nothing")

@@ -143,27 +143,3 @@ func secureURL(raw string) string {
 	}
 	return ""
 }
-
-// redirectURI judges what every redirect URI has to be; what a particular client may register is the registry's to say
-// (RFC 6749 section 3.1.2, RFC 8252 sections 7 and 8.4).
-func redirectURI(raw string) string {
-	if len(raw) > maxURL {
-		return fmt.Sprintf("has %d characters, at most %d are allowed", len(raw), maxURL)
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Scheme == "" || strings.ContainsAny(raw, " \\"):
-		return quote(raw) + " is not an absolute URI"
-	case strings.Contains(raw, "#"):
-		return quote(raw) + " has a fragment"
-	case u.User != nil:
-		return "has a user name or password"
-	case strings.Contains(raw, "*"):
-		return quote(raw) + " has a *; redirect URIs are compared letter for letter, so list each"
-	case u.Scheme == "https" && u.Hostname() == "":
-		return quote(raw) + " has no host"
-	case u.Scheme == "http" && !loopbackHost(u.Hostname()):
-		return quote(raw) + " must begin with https://; http:// is for loopback addresses alone"
-	}
-	return ""
-}

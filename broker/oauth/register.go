@@ -273,11 +273,12 @@ func invalidMetadata(err error) *Error {
 	code := codeInvalidClientMetadata
 	var said []string
 	for _, field := range registry.FieldErrors(err) {
-		if field.Field == "redirect_uris" {
+		name := field.MetadataName()
+		if name == "redirect_uris" {
 			code = codeInvalidRedirectURI
 		}
 		if len(said) < maxFieldErrors {
-			said = append(said, field.Error())
+			said = append(said, name+": "+field.Err.Error())
 		}
 	}
 	if len(said) == 0 {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -315,7 +316,7 @@ func (c *Client) Validate() error {
 	}
 	oneOf := func(field, value string, allowed []string) {
 		if value != "" && !slices.Contains(allowed, value) {
-			bad(field, "%q is none of %s", value, strings.Join(allowed, ", "))
+			bad(field, "%q is none of %s", value, choices(allowed))
 		}
 	}
 	if strings.TrimSpace(c.Name) == "" || len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -329,7 +330,7 @@ func (c *Client) Validate() error {
 		}
 	}
 	if c.IsPublic && c.PKCEOptional {
-		bad("pkce_optional", "a public client has nothing but PKCE to prove that a code is its own (RFC 9700 section 2.1.1)")
+		bad("pkce", "a public client has nothing but PKCE to prove that a code is its own (RFC 9700 section 2.1.1)")
 	}
 	if c.FirstParty && !c.Verified() {
 		bad("first_party", "the app registered itself; look at it, say that it is verified, and then that it is your own")
@@ -353,17 +354,17 @@ func (c *Client) Validate() error {
 		if len(uris) > maxURIs {
 			bad(field, "%d are more than %d", len(uris), maxURIs)
 		}
-		for _, uri := range uris {
+		for i, uri := range uris {
 			if err := checkRedirectURI(uri); err != nil {
-				bad(field, "%q: %w", uri, err)
+				bad(at(field, i), "%q: %w", uri, err)
 			}
 		}
 	}
 	if len(c.GrantTypes) == 0 && len(c.ResourceServerOf) == 0 {
-		bad("grant_types", "at least one of %s is needed", strings.Join(grantTypes, ", "))
+		bad("grant_types", "at least one of %s is needed", choices(grantTypes))
 	}
-	for _, grant := range c.GrantTypes {
-		oneOf("grant_types", grant, grantTypes)
+	for i, grant := range c.GrantTypes {
+		oneOf(at("grant_types", i), grant, grantTypes)
 	}
 	if c.Allows(GrantRefreshToken) && !c.Allows(GrantAuthorizationCode) && !c.Allows(GrantPassword) && !c.Allows(GrantDeviceCode) {
 		bad("grant_types", "refresh_token alone gives no first token; add the grant type that does")
@@ -382,18 +383,18 @@ func (c *Client) Validate() error {
 	if len(c.ResourceServerOf) > maxItems {
 		bad("resource_server_of", "%d are more than %d", len(c.ResourceServerOf), maxItems)
 	}
-	for _, identifier := range c.ResourceServerOf {
+	for i, identifier := range c.ResourceServerOf {
 		if err := CheckIdentifier(identifier); err != nil {
-			bad("resource_server_of", "%q: %w", identifier, err)
+			bad(at("resource_server_of", i), "%q: %w", identifier, err)
 		}
 	}
 	c.checkExchange(bad, oneOf)
 	if len(c.ResourceServerOf) > 0 && c.IsPublic {
 		bad("resource_server_of", "a public client cannot introspect: whoever knows its id could")
 	}
-	for _, scope := range c.Scopes {
+	for i, scope := range c.Scopes {
 		if !scopePattern.MatchString(scope) {
-			bad("scopes", "%q is not a scope (RFC 6749 section 3.3)", scope)
+			bad(at("scopes", i), "%q is not a scope (RFC 6749 section 3.3)", scope)
 		}
 	}
 	if len(c.Connectors) > maxItems {
@@ -414,6 +415,12 @@ func (c *Client) Validate() error {
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(problems...)
 }
+
+// at names one item of a field's list.
+func at(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
+
+// GrantTypes are those that a client can be registered for, whether they are on or not.
+func GrantTypes() []string { return slices.Clone(grantTypes) }
 
 // checkPage checks a URL that people are shown or browsers load.
 func checkPage(raw string, imageOnly bool) error {

@@ -102,8 +102,8 @@ func CheckStatic(list ...StaticClient) error {
 		c.fillIn()
 		wrong := []error{c.Validate()}
 		switch {
-		case !idPattern.MatchString(c.ID):
-			wrong = append(wrong, errors.New("client_id: 1 to 100 letters, digits, '.', '_', '~', '-' are needed"))
+		case CheckID(c.ID) != nil:
+			wrong = append(wrong, fieldError("client_id", "%w", CheckID(c.ID)))
 		case seen[c.ID]:
 			wrong = append(wrong, errors.New("client_id: it is there twice"))
 		}
@@ -119,6 +119,14 @@ func CheckStatic(list ...StaticClient) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// CheckID says whether an operator may give a client this id.
+func CheckID(id string) error {
+	if !idPattern.MatchString(id) {
+		return fmt.Errorf("%q is not 1 to 100 letters, digits and . _ ~ -, with a letter or digit first", id)
+	}
+	return nil
 }
 
 // keep is a secret as it is kept for the client: hashed, and sealed too where it is the key of assertions.

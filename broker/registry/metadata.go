@@ -92,13 +92,16 @@ const (
 	maxDepth = 8
 	// maxMembers bounds the names in one object: all metadata there are, twice.
 	maxMembers = 128
+	// maxQuoted bounds how much of a bad value an error repeats, in bytes.
+	maxQuoted = 200
 	// maxStatement bounds a software statement: a signed document of about the size of the one it stands in.
 	maxStatement = 8 << 10
 )
 
-// FieldError says what is wrong with one field of a client, by its name. The errors within ErrInvalid are of this type.
+// FieldError says what is wrong with one field of a client, by its name in the configuration and in documents. The errors within ErrInvalid are of
+// this type.
 type FieldError struct {
-	Field string
+	Field string // such as name or redirect_uris[2]
 	Err   error
 }
 
@@ -107,25 +110,43 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 // Unwrap is the error without the field.
 func (e *FieldError) Unwrap() error { return e.Err }
 
+// choices are what a value may be, for an error: all of them, however many.
+type choices []string
+
+func (c choices) String() string { return strings.Join(c, ", ") }
+
+// fieldError makes one. What strangers sent is repeated in part alone.
 func fieldError(field, format string, args ...any) *FieldError {
+	for i, arg := range args {
+		if s, ok := arg.(string); ok && len(s) > maxQuoted {
+			args[i] = strings.ToValidUTF8(s[:maxQuoted], "") + "…"
+		}
+	}
 	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-// metadataNames are the metadata whose names here are others than in a Client.
-var metadataNames = map[string]string{"name": "client_name", "website": "client_uri", "scopes": "scope"}
+// MetadataName is the field's name as metadata have it.
+func (e *FieldError) MetadataName() string {
+	name, _, _ := strings.Cut(e.Field, "[")
+	switch name {
+	case "name":
+		return "client_name"
+	case "website":
+		return "client_uri"
+	case "scopes":
+		return "scope"
+	}
+	return name
+}
 
-// FieldErrors are all FieldErrors within err, with the names that metadata have.
+// FieldErrors are all FieldErrors within err.
 func FieldErrors(err error) []*FieldError {
 	var all []*FieldError
 	var visit func(err error)
 	visit = func(err error) {
 		switch e := err.(type) {
 		case *FieldError:
-			named := *e
-			if name, other := metadataNames[e.Field]; other {
-				named.Field = name
-			}
-			all = append(all, &named)
+			all = append(all, e)
 		case interface{ Unwrap() []error }:
 			for _, inner := range e.Unwrap() {
 				visit(inner)

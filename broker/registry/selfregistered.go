@@ -111,12 +111,12 @@ func (p Policy) complete(c *Client) error {
 	}
 	for _, grant := range c.GrantTypes {
 		if !slices.Contains(p.GrantTypes, grant) && !slices.Contains(p.also.grantTypes, grant) {
-			problems = append(problems, fieldError("grant_types", "%q is not for apps that register themselves; there are %s", grant, strings.Join(p.GrantTypes, ", ")))
+			problems = append(problems, fieldError("grant_types", "%q is not for apps that register themselves; there are %s", grant, choices(p.GrantTypes)))
 		}
 	}
 	for _, scope := range c.Scopes {
 		if !slices.Contains(p.Scopes, scope) && !slices.Contains(p.also.scopes, scope) {
-			problems = append(problems, fieldError("scopes", "%q is not for apps that register themselves; there are %s", scope, strings.Join(p.Scopes, " ")))
+			problems = append(problems, fieldError("scopes", "%q is not for apps that register themselves; there are %s", scope, choices(p.Scopes)))
 		}
 	}
 	if c.ApplicationType == "" {

@@ -97,8 +97,8 @@ func (c *Client) checkRequests(bad badFunc, oneOf oneOfFunc) {
 	if len(c.RequestURIs) > maxURIs {
 		bad("request_uris", "%d are more than %d", len(c.RequestURIs), maxURIs)
 	}
-	for _, uri := range c.RequestURIs {
-		checkWebURI(bad, "request_uris", RequestAddress(uri))
+	for i, uri := range c.RequestURIs {
+		checkWebURI(bad, at("request_uris", i), RequestAddress(uri))
 	}
 	if c.DefaultMaxAge != nil && (*c.DefaultMaxAge < 0 || *c.DefaultMaxAge > int64(maxLifetime/time.Second)) {
 		bad("default_max_age", "%d seconds are not between 0 and %d", *c.DefaultMaxAge, int64(maxLifetime/time.Second))
@@ -109,9 +109,9 @@ func (c *Client) checkRequests(bad badFunc, oneOf oneOfFunc) {
 		if len(list) > maxItems {
 			bad(field, "%d are more than %d", len(list), maxItems)
 		}
-		for _, value := range list {
+		for i, value := range list {
 			if value == "" || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-				bad(field, "%q is empty, longer than %d bytes, or has control characters", value, maxText)
+				bad(at(field, i), "%q is empty, longer than %d bytes, or has control characters", value, maxText)
 			}
 		}
 	}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"time"
+
+	"github.com/portico-id/portico/broker/registry"
+)
+
+// Registered is the client as the registry takes it: what may be registered is checked there and nowhere else.
+func (c *Client) Registered() registry.StaticClient {
+	seconds := func(d Duration) int64 { return int64(d.Std() / time.Second) }
+	var maxAge *int64
+	if c.DefaultMaxAge > 0 {
+		age := seconds(c.DefaultMaxAge)
+		maxAge = &age
+	}
+	return registry.StaticClient{
+		Secret: c.ClientSecret.Reveal(),
+		Client: registry.Client{
+			ID: c.ClientID, Name: c.Name, Website: c.Website, LogoURI: c.LogoURI,
+			IsPublic:               c.Public,
+			RedirectURIs:           c.RedirectURIs,
+			PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+			Scopes:                 c.Scopes,
+			GrantTypes:             c.GrantTypes,
+			Connectors:             c.Connectors,
+			FirstParty:             c.FirstParty,
+			PKCEOptional:           c.PKCE == "optional",
+			IDTokenAlg:             c.IDTokenSignedResponseAlg,
+			UserinfoAlg:            c.UserinfoSignedResponseAlg,
+			AccessTokenFormat:      c.AccessTokenFormat,
+			AccessTokenTTL:         seconds(c.AccessTokenLifetime),
+			RefreshIdleTTL:         seconds(c.RefreshIdleLifetime),
+			RefreshTTL:             seconds(c.RefreshLifetime),
+
+			AuthMethod:                c.TokenEndpointAuthMethod,
+			AuthSigningAlg:            c.TokenEndpointAuthSigningAlg,
+			JWKS:                      c.JWKS.Reveal(),
+			JWKSURI:                   c.JWKSURI,
+			TLSSubjectDN:              c.TLSClientAuthSubjectDN,
+			TLSSANDNS:                 c.TLSClientAuthSANDNS,
+			TLSSANURI:                 c.TLSClientAuthSANURI,
+			TLSSANIP:                  c.TLSClientAuthSANIP,
+			TLSSANEmail:               c.TLSClientAuthSANEmail,
+			CertificateBound:          c.CertificateBoundAccessTokens,
+			DPoPBound:                 c.DPoPBoundAccessTokens,
+			RequirePAR:                c.RequirePushedAuthorizationRequests,
+			RequireSignedRequest:      c.RequireSignedRequestObject,
+			RequestSigningAlg:         c.RequestObjectSigningAlg,
+			RequestURIs:               c.RequestURIs,
+			DetailsTypes:              c.AuthorizationDetailsTypes,
+			ResourceServerOf:          c.ResourceServerOf,
+			TokenExchange:             tokenExchange(c.TokenExchange),
+			DefaultMaxAge:             maxAge,
+			RequireAuthTime:           c.RequireAuthTime,
+			DefaultACRValues:          c.DefaultACRValues,
+			Profile:                   c.Profile,
+			SubjectType:               c.SubjectType,
+			SectorIdentifierURI:       c.SectorIdentifierURI,
+			IDTokenEncAlg:             c.IDTokenEncryptedResponseAlg,
+			IDTokenEncEnc:             c.IDTokenEncryptedResponseEnc,
+			BackchannelLogoutURI:      c.BackchannelLogoutURI,
+			BackchannelLogoutSession:  c.BackchannelLogoutSessionRequired,
+			FrontchannelLogoutURI:     c.FrontchannelLogoutURI,
+			FrontchannelLogoutSession: c.FrontchannelLogoutSessionRequired,
+			InitiateLoginURI:          c.InitiateLoginURI,
+			Contacts:                  c.Contacts,
+			PolicyURI:                 c.PolicyURI,
+			TosURI:                    c.TosURI,
+		},
+	}
+}
+
+// tokenExchange is what a client may exchange, nil where the configuration says nothing.
+func tokenExchange(t TokenExchange) *registry.TokenExchange {
+	if len(t.SubjectClients)+len(t.ActorClients)+len(t.Modes)+len(t.Scopes) == 0 {
+		return nil
+	}
+	return &registry.TokenExchange{SubjectClients: t.SubjectClients, ActorClients: t.ActorClients, Modes: t.Modes, Scopes: t.Scopes}
+}
