@@ -264,6 +264,35 @@ func TestRacingGuessesAreCountedBeforeTheyAreLookedAt(t *testing.T) {
 	}, withPasswords)
 }
 
+// A flood of guesses at people who may not even exist must not stop the broker, nor those who are known to it: strangers are told to try again.
+func TestAFloodOfStrangersKeepsNobodyWaitingWhoIsKnown(t *testing.T) {
+	e := Start(t, withPasswords, func(c *config.Config) { c.Passwords.Concurrent = 1 })
+	if r := login(t, e, home, "ann", staticPassword); r.Status != 200 {
+		t.Fatalf("%d %v", r.Status, r.Body)
+	}
+	var turn, looked, busy atomic.Int64
+	storetest.Race(120, func() {
+		i := turn.Add(1)
+		if i%30 == 0 {
+			if r := login(t, e, home, "ann", staticPassword); r.Status != 200 {
+				t.Errorf("somebody known: %d %v", r.Status, r.Body)
+			}
+			return
+		}
+		switch r := login(t, e, fmt.Sprintf("10.0.1.%d", i), fmt.Sprintf("user%d", i), "a guess"); {
+		case r.Status == 400:
+			looked.Add(1)
+		case r.Status == 503 && r.String("error") == "temporarily_unavailable" && r.Header.Get("Retry-After") == "1":
+			busy.Add(1)
+		default:
+			t.Errorf("a stranger: %d %v", r.Status, r.Body)
+		}
+	})
+	if busy.Load() == 0 || looked.Load() == 0 {
+		t.Errorf("%d strangers were looked at, %d told to try again", looked.Load(), busy.Load())
+	}
+}
+
 // A stranger must not be able to make the broker compute: a password of any length costs one hash or none.
 func TestAHugePasswordIsRefusedUnread(t *testing.T) {
 	e := Start(t, withPasswords)

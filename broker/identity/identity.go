@@ -48,8 +48,8 @@ type Account struct {
 	UpdatedAt time.Time `json:"updated_at"`
 	// Source is the id of the identity that the person's data come from; "" for a local account, whose data an operator gave.
 	Source string `json:"source"`
-	// RemovedAt is when the account was removed. Its document stays, with nobody's data in it, so that its id is never used again: not by a sign-in
-	// that raced with the removal, and not by an operator's hand.
+	// RemovedAt is when the account was removed. Its document stays, with nobody's data in it, so that its id is never used again, not even by a sign-in
+	// that raced with the removal.
 	RemovedAt time.Time `json:"removed_at,omitzero"`
 	// Static says that the account is in the configuration, where alone it can be changed.
 	Static bool `json:"-"`
