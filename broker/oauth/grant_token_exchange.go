@@ -211,29 +211,21 @@ func (s *Server) issuedToALiveClient(ctx context.Context, client *registry.Clien
 	return nil
 }
 
-// exchangeAudience is what a token is for whose request names no resource: the same as subject, unless it asks for scopes that subject does not
-// have, which then say which apis it is for, as in any other request.
-func (p *policy) exchangeAudience(subject *token.Access, scopes []string) []string {
-	has := func(scope string) bool { return slices.Contains(subject.Scopes, scope) }
-	if !slices.ContainsFunc(scopes, func(scope string) bool { return !has(scope) }) {
-		return subject.Audience
-	}
+// exchangeAudience is what a token is for whose request names no resource: the same as subject, unless it asks for scopes to gain, which then say
+// which apis it is for, as in any other request.
+func (p *policy) exchangeAudience(subject *token.Access, gain, scopes []string) []string {
 	var audience []string
 	for _, scope := range scopes {
-		identifiers := []string{p.issuer}
-		if !p.own(scope) {
-			identifiers = nil
-			for _, api := range p.apis.WithScope(scope) {
-				identifiers = append(identifiers, api.Identifier)
-			}
+		if slices.Contains(subject.Scopes, scope) || !slices.Contains(gain, scope) {
+			continue
 		}
-		for _, identifier := range identifiers {
-			if !slices.Contains(audience, identifier) {
-				audience = append(audience, identifier)
+		for _, api := range p.apis.WithScope(scope) {
+			if !slices.Contains(audience, api.Identifier) {
+				audience = append(audience, api.Identifier)
 			}
 		}
 	}
-	if len(audience) == 0 { // scopes that do not exist, which is said later
+	if len(audience) == 0 {
 		return subject.Audience
 	}
 	return audience
@@ -243,17 +235,21 @@ func (p *policy) exchangeAudience(subject *token.Access, scopes []string) []stri
 // any other, what the operator lets the client gain, by name.
 func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish) (*target, *Error) {
 	t := &target{audience: w.resources, format: p.formatOf(client), lifetime: p.lifetimeOf(client)}
+	gain := client.Exchange().Scopes
 	if len(t.audience) == 0 {
-		t.audience = p.exchangeAudience(subject, w.scopes)
+		t.audience = p.exchangeAudience(subject, gain, w.scopes)
 	}
 	if len(t.audience) == 0 {
 		return nil, refuse(codeInvalidTarget, "an ID token is for no api; say with resource which one the new token is for")
 	}
-	gain := client.Exchange().Scopes
 	var available []string
 	for _, identifier := range t.audience {
 		here := p.exchangeableAt(client, subject, gain, identifier)
-		if len(here) == 0 && !slices.Contains(subject.Audience, identifier) {
+		switch {
+		case len(here) > 0 || slices.Contains(subject.Audience, identifier):
+		case len(w.resources) == 0: // it was asked for by a scope
+			return nil, refuse(codeInvalidScope, "this client cannot exchange the token for one with scopes of '%s'", echo(identifier))
+		default:
 			return nil, refuse(codeInvalidTarget, "this client cannot exchange the token for one for '%s'", echo(identifier))
 		}
 		for _, scope := range here {
