@@ -245,11 +245,7 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 	var available []string
 	for _, identifier := range t.audience {
 		here := p.exchangeableAt(client, subject, gain, identifier)
-		switch {
-		case len(here) > 0 || slices.Contains(subject.Audience, identifier):
-		case len(w.resources) == 0: // it was asked for by a scope
-			return nil, refuse(codeInvalidScope, "this client cannot exchange the token for one with scopes of '%s'", echo(identifier))
-		default:
+		if len(here) == 0 && !slices.Contains(subject.Audience, identifier) {
 			return nil, refuse(codeInvalidTarget, "this client cannot exchange the token for one for '%s'", echo(identifier))
 		}
 		for _, scope := range here {
