@@ -107,6 +107,18 @@ func leftOf(t *testing.T, b store.Backend, id string) (left []string) {
 			left = append(left, "emails "+doc.ID)
 		}
 	}
+	// What is kept for a while of a claim that was given up says whose it was to nobody.
+	for _, collection := range []string{"usernames", "identities"} {
+		docs, err := store.NewCollection[map[string]any](b, collection).List(t.Context(), store.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range docs {
+			if text := fmt.Sprint(doc.Value); doc.Expires.IsZero() || strings.Contains(text, "ann") || strings.Contains(text, "idp.example") || strings.Contains(text, "argon2id") {
+				left = append(left, fmt.Sprintf("%s %+v", collection, doc))
+			}
+		}
+	}
 	account, err := store.NewCollection[identity.Account](b, "accounts").Get(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
@@ -206,16 +218,27 @@ func TestASignInThatRacesWithARemovalDoesNotBringTheAccountBack(t *testing.T) {
 					}
 					return
 				}
-				if _, err := m.Accounts.Resolve(t.Context(), "google", &profile); err != nil && !errors.Is(err, identity.ErrDisabled) {
+				changed := profile // so that there is something to write back
+				changed.Name = fmt.Sprintf("Ann %d", turn.Load())
+				if _, err := m.Accounts.Resolve(t.Context(), "google", &changed); err != nil {
 					t.Error(err)
 				}
 			})
 			if _, err := m.Accounts.Get(t.Context(), id); !errors.Is(err, identity.ErrNotFound) {
 				t.Fatalf("the account is back: %v", err)
 			}
+			account, err := store.NewCollection[identity.Account](b, "accounts").Get(t.Context(), id)
+			if err != nil || account.Value.Person != (identity.Person{}) {
+				t.Fatalf("who it was is known again: %+v, %v", account, err)
+			}
 			r, err := m.Accounts.Resolve(t.Context(), "google", &profile)
-			if err != nil || r.Account.ID == id {
+			if err != nil || r.Account == nil || r.Account.ID == id {
 				t.Fatalf("the person is %+v, %v", r, err)
+			}
+			// However many requests found the old claim, they made one new account.
+			page, _, err := m.Accounts.List(t.Context(), "")
+			if err != nil || len(page) != 1 {
+				t.Fatalf("%d accounts are there for one person, %v", len(page), err)
 			}
 			if err := m.Remove(t.Context(), r.Account.ID); err != nil {
 				t.Fatal(err)

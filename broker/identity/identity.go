@@ -364,7 +364,7 @@ func (a *Accounts) Identities(ctx context.Context, accountID string) ([]*store.D
 
 func (a *Accounts) known(ctx context.Context, id *Identity) (*store.Doc[Identity], error) {
 	doc, err := a.identities.Get(ctx, identityID(id.Connector, id.Issuer, id.Subject))
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && doc.Value.AccountID == "" {
 		return nil, nil
 	}
 	return doc, err
@@ -376,8 +376,7 @@ func (a *Accounts) signInOr(ctx context.Context, known *store.Doc[Identity], fre
 	if !errors.Is(err, ErrNotFound) {
 		return resolution, err
 	}
-	err = a.identities.Delete(ctx, known.ID, known.Rev)
-	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+	if err := a.free(ctx, known); err != nil {
 		return nil, err
 	}
 	return otherwise()
@@ -410,6 +409,9 @@ func (a *Accounts) update(ctx context.Context, known *store.Doc[Identity], fresh
 	}
 	if account.Source == known.ID {
 		doc, err := a.accounts.Change(ctx, account.ID, func(doc *store.Doc[Account]) error {
+			if !doc.Value.RemovedAt.IsZero() {
+				return ErrNotFound // and what it was is not to be known again
+			}
 			doc.Value.Person = fresh.Person
 			doc.Value.UpdatedAt = a.o.Now()
 			return nil
@@ -448,20 +450,52 @@ func (a *Accounts) create(ctx context.Context, id *Identity) (*Resolution, error
 	return &Resolution{Outcome: Create, Account: account}, nil
 }
 
-// claim inserts the identity for the account, or returns the one that was faster.
+// claim gives the identity to the account, or returns the claim of one that was faster.
 func (a *Accounts) claim(ctx context.Context, id *Identity, accountID string) (stored *store.Doc[Identity], claimed bool, err error) {
 	key := identityID(id.Connector, id.Issuer, id.Subject)
 	doc := &store.Doc[Identity]{Meta: store.Meta{ID: key, Owner: accountID}, Value: *id}
 	doc.Value.AccountID, doc.Value.LinkedAt = accountID, a.o.Now()
-	err = a.identities.Insert(ctx, doc)
-	if err == nil {
-		return doc, true, nil
+	for range maxClaims {
+		if doc.Rev == 0 {
+			err = a.identities.Insert(ctx, doc)
+		} else {
+			err = a.identities.Replace(ctx, doc) // nobody's any more
+		}
+		if err == nil {
+			return doc, true, nil
+		}
+		if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) {
+			return nil, false, err
+		}
+		stored, err = a.identities.Get(ctx, key)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			doc.Rev = 0
+		case err != nil:
+			return nil, false, err
+		case stored.Value.AccountID != "":
+			return stored, false, nil
+		default:
+			doc.Rev = stored.Rev
+		}
 	}
-	if !errors.Is(err, store.ErrExists) {
-		return nil, false, err
+	return nil, false, err
+}
+
+// maxClaims bounds claim against others that change what it has read, again and again.
+const maxClaims = 16
+
+// freedMemory is how long a claim is kept that is nobody's any more. It is not deleted: another claim would begin at the same revision, and a request that read
+// the one before would take it for its own. No request lives for so long.
+const freedMemory = time.Hour
+
+// free gives up an identity's claim, and forgets whose it was. No error if it was changed since doc was read.
+func (a *Accounts) free(ctx context.Context, doc *store.Doc[Identity]) error {
+	doc.Value, doc.Owner, doc.Expires = Identity{}, "", a.o.Now().Add(freedMemory)
+	if err := a.identities.Replace(ctx, doc); !errors.Is(err, store.ErrConflict) {
+		return err
 	}
-	stored, err = a.identities.Get(ctx, key)
-	return stored, false, err
+	return nil
 }
 
 // ensureAccount reads the account of a stored identity, and makes it if a crash, or a race that is still on, has left it missing. ErrNotFound if it
@@ -539,19 +573,25 @@ func (a *Accounts) hold(ctx context.Context, id *Identity, accountID string) err
 		return nil
 	}
 	key := emailID(normalEmail(id.Email))
-	err := a.emails.Insert(ctx, &store.Doc[holders]{Meta: store.Meta{ID: key}, Value: holders{Accounts: []string{accountID}}})
-	if !errors.Is(err, store.ErrExists) {
-		return err
-	}
-	_, err = a.emails.Change(ctx, key, func(doc *store.Doc[holders]) error {
-		if slices.Contains(doc.Value.Accounts, accountID) || len(doc.Value.Accounts) >= maxHolders {
-			return errEnough
+	var err error
+	for range maxClaims {
+		err = a.emails.Insert(ctx, &store.Doc[holders]{Meta: store.Meta{ID: key}, Value: holders{Accounts: []string{accountID}}})
+		if !errors.Is(err, store.ErrExists) {
+			return err
 		}
-		doc.Value.Accounts = append(doc.Value.Accounts, accountID)
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		return nil
+		_, err = a.emails.Change(ctx, key, func(doc *store.Doc[holders]) error {
+			if slices.Contains(doc.Value.Accounts, accountID) || len(doc.Value.Accounts) >= maxHolders {
+				return errEnough
+			}
+			doc.Value.Accounts, doc.Expires = append(doc.Value.Accounts, accountID), time.Time{}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		if !errors.Is(err, store.ErrNotFound) { // it was nobody's, and has expired since
+			return err
+		}
 	}
 	return err
 }
@@ -571,21 +611,19 @@ func (a *Accounts) release(ctx context.Context, email, accountID string) error {
 	return a.letGo(ctx, email, accountID)
 }
 
-// letGo takes an email from the account. Nothing is kept of one that nobody holds.
+// letGo takes an email from the account. One that nobody holds is forgotten.
 func (a *Accounts) letGo(ctx context.Context, email, accountID string) error {
-	doc, err := a.emails.Change(ctx, emailID(normalEmail(email)), func(doc *store.Doc[holders]) error {
+	_, err := a.emails.Change(ctx, emailID(normalEmail(email)), func(doc *store.Doc[holders]) error {
 		i := slices.Index(doc.Value.Accounts, accountID)
 		if i < 0 {
 			return errEnough
 		}
 		doc.Value.Accounts = slices.Delete(doc.Value.Accounts, i, i+1)
+		if len(doc.Value.Accounts) == 0 {
+			doc.Expires = a.o.Now().Add(freedMemory)
+		}
 		return nil
 	})
-	if err == nil && len(doc.Value.Accounts) == 0 {
-		if err = a.emails.Delete(ctx, doc.ID, doc.Rev); errors.Is(err, store.ErrConflict) {
-			return nil // somebody holds it again
-		}
-	}
 	if errors.Is(err, errEnough) || errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

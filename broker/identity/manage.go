@@ -129,7 +129,7 @@ func (a *Accounts) Erase(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		if err := a.identities.Delete(ctx, doc.ID, 0); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := a.free(ctx, doc); err != nil {
 			return err
 		}
 	}

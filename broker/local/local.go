@@ -223,9 +223,9 @@ func (c *Credentials) find(ctx context.Context, normal string) (*candidate, erro
 	found := &candidate{secret: secret{accountID: id, hash: c.decoy}} // no account has a claim's id
 	doc, err := c.docs.Get(ctx, id)
 	switch {
-	case err == nil:
+	case err == nil && doc.Value.AccountID != "":
 		found.doc, found.accountID, found.hash = doc, doc.Value.AccountID, doc.Value.Hash
-	case !errors.Is(err, store.ErrNotFound):
+	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return nil, err
 	}
 	static := c.static[normal]
@@ -272,7 +272,7 @@ func (c *Credentials) rehash(ctx context.Context, doc *store.Doc[Credential], ra
 // Set gives an account a username and a password, or the username that it has another password. ErrTaken if another account has the username; ErrStatic if
 // the configuration has; ErrUsername and password.ErrInvalid.
 //
-// A username whose account is gone, because a removal was cut short, is free.
+// A username whose account is gone, because a removal was cut short, is free, as one is that was given up.
 func (c *Credentials) Set(ctx context.Context, username, accountID, raw string) (*Credential, error) {
 	normal, err := c.free(username)
 	if err != nil {
@@ -302,8 +302,10 @@ func (c *Credentials) Set(ctx context.Context, username, accountID, raw string) 
 		if err != nil {
 			return nil, err
 		}
-		if there.Value.AccountID == accountID {
+		if owner := there.Value.AccountID; owner == accountID {
 			fresh.Value.CreatedAt = there.Value.CreatedAt
+		} else if owner == "" {
+			fresh.Value.CreatedAt = now
 		} else if _, err := c.o.Accounts.Get(ctx, there.Value.AccountID); err == nil {
 			return nil, ErrTaken
 		} else if !errors.Is(err, identity.ErrNotFound) {
@@ -342,10 +344,10 @@ func (c *Credentials) Owner(ctx context.Context, username string) (accountID str
 		return s.accountID, nil
 	}
 	doc, err := c.docs.Get(ctx, claimID(normal))
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && doc.Value.AccountID == "":
 		return "", ErrNotFound
-	}
-	if err != nil {
+	case err != nil:
 		return "", err
 	}
 	return doc.Value.AccountID, nil
@@ -364,6 +366,10 @@ func (c *Credentials) Of(ctx context.Context, accountID string) ([]*Credential, 
 	return all, nil
 }
 
+// freedMemory is how long a username is kept that is nobody's any more. It is not deleted: another claim would begin at the same revision, and whoever read
+// the one before would take it for theirs. No command takes so long.
+const freedMemory = time.Hour
+
 // Release gives up all usernames of an account.
 func (c *Credentials) Release(ctx context.Context, accountID string) error {
 	for {
@@ -372,7 +378,8 @@ func (c *Credentials) Release(ctx context.Context, accountID string) error {
 			return err
 		}
 		for _, doc := range docs {
-			if err := c.docs.Delete(ctx, doc.ID, doc.Rev); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+			doc.Value, doc.Owner, doc.Expires = Credential{}, "", c.o.Now().Add(freedMemory)
+			if err := c.docs.Replace(ctx, doc); err != nil && !errors.Is(err, store.ErrConflict) {
 				return err
 			}
 		}
