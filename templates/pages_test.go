@@ -30,7 +30,7 @@ func newPages(t *testing.T) *Pages {
 func everyPage(t *testing.T, name, link string) map[string]string {
 	t.Helper()
 	p := newPages(t)
-	app := App{Name: name, Website: link, LogoURL: link}
+	app := App{Name: name, Website: link, LogoURL: link, Unverified: true}
 	account := AccountView{Name: name, Email: name, Picture: link}
 	buttons := []Button{
 		{Name: "google", Type: "google", DisplayName: "Google"},
@@ -58,7 +58,7 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 		return p.Consent(b, ConsentPage{
 			App: app, Action: "/signin/f/consent", SwitchAction: "/signin/f/switch", Account: account,
 			Scopes: []ScopeView{{Name: "openid", Sentence: name, New: true}, {Name: name}}, OfflineAccess: true,
-			Unverified: true, GoesTo: name, PolicyURL: link, TermsURL: link,
+			GoesTo: name, PolicyURL: link, TermsURL: link,
 		})
 	})
 	render("link", func(b *bytes.Buffer) error {

@@ -8,6 +8,8 @@ type App struct {
 	Name    string
 	Website string // its host is shown, so that a borrowed name does not pass for the real app
 	LogoURL string
+	// Unverified says that nobody who runs the broker has looked at the app: what it says of itself is its own word.
+	Unverified bool
 }
 
 // Button is a connector to sign in with.
@@ -53,10 +55,9 @@ type ConsentPage struct {
 	Details       []DetailView
 	OfflineAccess bool // the app keeps its access while the person is away
 
-	// Unverified says that nobody who runs the broker has looked at the app: what it says of itself is its own word. GoesTo is the host
-	// that the answer goes to, which is sure; empty where it is a program on the person's own device.
-	Unverified bool
-	GoesTo     string
+	// GoesTo is the host that the answer goes to, which is sure whatever the app says of itself; empty where it is a program on the person's
+	// own device.
+	GoesTo string
 	// What the app would have people read; a URL that is no http or https URL is left out.
 	PolicyURL, TermsURL string
 }

@@ -39,7 +39,6 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		SwitchAction: action(doc.ID, "switch"),
 		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
 		Details:      details,
-		Unverified:   !client.Verified(),
 		GoesTo:       webHost(f.Request.RedirectURI),
 		PolicyURL:    client.Shown(client.PolicyURI),
 		TermsURL:     client.Shown(client.TosURI),

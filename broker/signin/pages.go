@@ -198,7 +198,7 @@ func (s *Service) Home(w http.ResponseWriter, r *http.Request) {
 }
 
 func app(c *registry.Client) templates.App {
-	return templates.App{Name: c.Name, Website: c.Site(), LogoURL: c.Shown(c.LogoURI)}
+	return templates.App{Name: c.Name, Website: c.Site(), LogoURL: c.Shown(c.LogoURI), Unverified: !c.Verified()}
 }
 
 func buttons(list []connectors.Connector) []templates.Button {
