@@ -93,7 +93,10 @@ func Check(cfg *config.Config) error {
 
 // policy is what clients may have that register themselves, or that nobody registers: of what is on, what the configuration allows them.
 func policy(cfg *config.Config) registry.Policy {
-	p := registry.Policy{Issuer: cfg.Issuer, Scopes: cfg.Registration.Scopes, PKCEOptional: cfg.Registration.PKCE == "optional"}
+	p := registry.Policy{
+		Issuer: cfg.Issuer, Scopes: cfg.Registration.Scopes, DetailsTypes: cfg.Registration.AuthorizationDetailsTypes,
+		PKCEOptional: cfg.Registration.PKCE == "optional",
+	}
 	for _, grant := range cfg.Registration.GrantTypes {
 		if slices.Contains(cfg.GrantTypes, grant) {
 			p.GrantTypes = append(p.GrantTypes, grant)

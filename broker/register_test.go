@@ -233,6 +233,7 @@ func TestWhatAStrangerCannotRegisterNamesItsField(t *testing.T) {
 		"somebody else's tokens":           {webApp.with("grant_types", []string{"authorization_code", registry.GrantTokenExchange}), metadata, "grant_types"},
 		"tokens in URLs":                   {webApp.with("response_types", []string{"code", "token"}), metadata, "response_types"},
 		"a code without its grant":         {webApp.with("grant_types", []string{"refresh_token"}, "response_types", []string{"code"}), metadata, "response_types"},
+		"a kind of permission beyond":      {webApp.with("authorization_details_types", []string{"payment"}), metadata, "authorization_details_types"},
 		"a scope beyond":                   {webApp.with("scope", "openid admin"), metadata, "scope"},
 		"a method that does not exist":     {webApp.with("token_endpoint_auth_method", "trust_me"), metadata, "token_endpoint_auth_method"},
 		"keys that are not there":          {webApp.with("token_endpoint_auth_method", "private_key_jwt"), metadata, "jwks"},
@@ -447,6 +448,7 @@ func TestAChangeIsNoWayToMoreThanARegistrationGives(t *testing.T) {
 		"when the secret expires": {own.with("client_secret_expires_at", 0), "client_secret_expires_at"},
 		"no secret any more":      {own.with("token_endpoint_auth_method", "none"), "token_endpoint_auth_method"},
 		"a grant beyond":          {own.with("grant_types", []string{"password"}), "grant_types"},
+		"permissions beyond":      {own.with("authorization_details_types", []string{"payment"}), "authorization_details_types"},
 		"a scope beyond":          {own.with("scope", "admin"), "scope"},
 		"a bad redirect URI":      {own.with("redirect_uris", []string{"http://notes.example/"}), "redirect_uris"},
 	} {
@@ -552,5 +554,38 @@ func TestEachKindOfAppCanRegister(t *testing.T) {
 		if again := call(t, http.MethodPut, r.String("registration_client_uri"), r.String("registration_access_token"), back); again.Status != http.StatusOK {
 			t.Errorf("%s, sent back: %d %v", name, again.Status, again.Body)
 		}
+	}
+}
+
+// What a client may ask for in detail is often more than any scope allows, such as a payment. A stranger must not have it by
+// registering for it, in either way; an operator may name a type that they can have.
+func TestAStrangerAsksInDetailForNothingButWhatTheOperatorNamed(t *testing.T) {
+	site := newAppSite(t)
+	grants := func(c *config.Config) {
+		c.Registration.GrantTypes = append(c.Registration.GrantTypes, registry.GrantClientCredentials)
+	}
+	d := webApp.with("authorization_details_types", []string{"payment"}, "grant_types", []string{"authorization_code", "client_credentials"})
+
+	e := Start(t, withAPIs, openRegistration, grants, site.trusted(t))
+	if r := call(t, http.MethodPost, e.Issuer+"/register", "", d); r.Status != http.StatusBadRequest || r.String("error") != "invalid_client_metadata" {
+		t.Errorf("a stranger registers for payments: %d %v", r.Status, r.Body)
+	}
+	app := site.app("/client.json", "authorization_details_types", []string{"payment"})
+	page := NewBrowser(t).Get(e.AuthorizeURL(app, "authorization_details", allowedPay))
+	if location := page.Location(); location == nil || location.Query().Get("error") != "invalid_authorization_details" {
+		t.Errorf("a client that nobody registered asks for a payment: %d %v", page.Status, location)
+	}
+	page = NewBrowser(t).Get(e.AuthorizeURL(app, "resource", bankAPI))
+	if location := page.Location(); location == nil || location.Query().Get("error") != "invalid_target" {
+		t.Errorf("and for a token that the bank takes: %d %v", page.Status, location)
+	}
+
+	e = Start(t, withAPIs, openRegistration, grants, site.trusted(t), func(c *config.Config) {
+		c.Registration.AuthorizationDetailsTypes = []string{"payment"}
+	})
+	named := register(t, e, d)
+	r := e.Post(t, "/token", named.Client, url.Values{"grant_type": {registry.GrantClientCredentials}, "authorization_details": {allowedPay}})
+	if r.Status != http.StatusOK || r.Body["authorization_details"] == nil {
+		t.Errorf("a type that the operator named: %d %v", r.Status, r.Body)
 	}
 }

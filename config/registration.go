@@ -8,17 +8,19 @@ const (
 	ModeAllowlist = "allowlist" // client_id_metadata: the hosts that are listed
 )
 
-// Registration is whether clients may register themselves (RFC 7591), and what they may have. Scopes and GrantTypes hold for
-// clients of ClientIDMetadata too.
+// Registration is whether clients may register themselves (RFC 7591), and what they may have. Scopes, GrantTypes and
+// AuthorizationDetailsTypes hold for clients of ClientIDMetadata too.
 type Registration struct {
 	Mode                string               `yaml:"mode"` // ModeOff, ModeToken or ModeOpen
 	InitialAccessTokens []InitialAccessToken `yaml:"initial_access_tokens,omitempty"`
 	MaxPerHour          int                  `yaml:"max_per_hour"` // from one address
 	Scopes              []string             `yaml:"scopes"`
 	GrantTypes          []string             `yaml:"grant_types"`
-	PKCE                string               `yaml:"pkce"`            // required or optional, for confidential clients
-	UnusedLifetime      Duration             `yaml:"unused_lifetime"` // how long a client that nobody uses is kept; 0: for ever
-	SoftwareStatement   SoftwareStatement    `yaml:"software_statement,omitempty"`
+	// AuthorizationDetailsTypes that they may ask for (RFC 9396): none unless they are named.
+	AuthorizationDetailsTypes []string          `yaml:"authorization_details_types,omitempty"`
+	PKCE                      string            `yaml:"pkce"`            // required or optional, for confidential clients
+	UnusedLifetime            Duration          `yaml:"unused_lifetime"` // how long a client that nobody uses is kept; 0: for ever
+	SoftwareStatement         SoftwareStatement `yaml:"software_statement,omitempty"`
 }
 
 // InitialAccessToken is a token that permits to register (RFC 7591 section 3). Secret is set, whichever of the two was given.

@@ -34,6 +34,7 @@ func (v *validator) registration(r *Registration) {
 	if len(r.GrantTypes) == 0 {
 		v.add(path+".grant_types", "is empty: an app that registers itself could get nothing")
 	}
+	v.list(path+".authorization_details_types", r.AuthorizationDetailsTypes, maxList)
 	v.oneOf(path+".pkce", r.PKCE, "required", "optional")
 	v.boundsOrZero(path+".unused_lifetime", r.UnusedLifetime, time.Hour, 1000*day, "0 is for ever, and whoever registers needs time to try")
 

@@ -183,6 +183,9 @@ func checkStranger(t *testing.T, c *Client) {
 	if c.Verified() || c.FirstParty || c.Profile != "" || c.PKCEOptional {
 		t.Errorf("a stranger is trusted: %+v", c)
 	}
+	if len(c.DetailsTypes) > 0 {
+		t.Errorf("it has the types of authorization_details %q", c.DetailsTypes)
+	}
 	for _, grant := range c.GrantTypes {
 		if !slices.Contains(strangers.GrantTypes, grant) {
 			t.Errorf("it has the grant type %q", grant)

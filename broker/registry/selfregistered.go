@@ -62,6 +62,8 @@ func (c *Client) Shown(address string) string {
 type Policy struct {
 	Scopes     []string // at least one
 	GrantTypes []string // at least one
+	// DetailsTypes are the types of authorization_details: often more than any scope, so there are none unless they are named.
+	DetailsTypes []string
 	// PKCEOptional exempts confidential ones from PKCE (RFC 9700 section 2.1.1 would have everyone do it).
 	PKCEOptional bool
 	// Issuer is the broker itself, where no client of a stranger's is: codes sent there would end in its own log, and a document read there
@@ -69,12 +71,12 @@ type Policy struct {
 	Issuer string
 
 	// also is what Widen adds: it may be asked for, and is not there by itself.
-	also struct{ scopes, grantTypes []string }
+	also struct{ scopes, grantTypes, detailsTypes []string }
 }
 
 // Widen is the policy with what the client has already, which it may keep: an operator may have given it more.
 func (p Policy) Widen(c *Client) Policy {
-	p.also.scopes, p.also.grantTypes = c.Scopes, c.GrantTypes
+	p.also.scopes, p.also.grantTypes, p.also.detailsTypes = c.Scopes, c.GrantTypes, c.DetailsTypes
 	p.PKCEOptional = p.PKCEOptional || c.PKCEOptional
 	return p
 }
@@ -117,6 +119,11 @@ func (p Policy) complete(c *Client) error {
 	for _, scope := range c.Scopes {
 		if !slices.Contains(p.Scopes, scope) && !slices.Contains(p.also.scopes, scope) {
 			problems = append(problems, fieldError("scopes", "%q is not for apps that register themselves; there are %s", scope, choices(p.Scopes)))
+		}
+	}
+	for _, kind := range c.DetailsTypes {
+		if !slices.Contains(p.DetailsTypes, kind) && !slices.Contains(p.also.detailsTypes, kind) {
+			problems = append(problems, fieldError("authorization_details_types", "%q is not for apps that register themselves", kind))
 		}
 	}
 	if c.ApplicationType == "" {
@@ -246,6 +253,7 @@ func (p Policy) FromDocument(id string, raw []byte) (Client, error) {
 		m.Scope = strings.Join(p.Scopes, " ")
 	}
 	m.Scope = strings.Join(among(strings.Fields(m.Scope), p.Scopes), " ")
+	m.DetailsTypes = among(m.DetailsTypes, p.DetailsTypes)
 	c := Client{ID: id, RegisteredBy: ByDocument}
 	if err := m.Set(&c); err != nil {
 		return Client{}, err
