@@ -115,32 +115,37 @@ clients:
 // start runs one node until the test ends.
 func (n *nodes) start(program, config, address string) {
 	n.t.Helper()
-	cmd := exec.Command(program, "serve", "--config", config)
+	startServe(n.t, exec.Command(program, "serve", "--config", config), http.DefaultClient, address)
+}
+
+// startServe runs a broker until the test ends, and waits until it is ready at its address.
+func startServe(t *testing.T, cmd *exec.Cmd, client *http.Client, address string) {
+	t.Helper()
 	var stderr output
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
 	exited := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // a test that fails kills it
 		close(exited)
 	}()
-	n.t.Cleanup(func() {
+	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-exited:
 		case <-time.After(startTimeout):
 			_ = cmd.Process.Kill()
-			n.t.Error("a node does not end when told")
+			t.Error("a broker does not end when told")
 		}
-		if n.t.Failed() {
-			n.t.Logf("the log of %s:\n%s", address, stderr.String())
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", address, stderr.String())
 		}
 	})
 	deadline := time.Now().Add(startTimeout)
 	for {
-		response, err := http.Get(address + "/readyz")
+		response, err := client.Get(address + "/readyz")
 		if err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
@@ -149,11 +154,11 @@ func (n *nodes) start(program, config, address string) {
 		}
 		select {
 		case <-exited:
-			n.t.Fatalf("a node ended:\n%s", stderr.String())
+			t.Fatalf("a broker ended:\n%s", stderr.String())
 		case <-time.After(20 * time.Millisecond): // polling another process: there is nothing to wait on
 		}
 		if time.Now().After(deadline) {
-			n.t.Fatalf("a node is not ready: %v\n%s", err, stderr.String())
+			t.Fatalf("a broker is not ready: %v\n%s", err, stderr.String())
 		}
 	}
 }
