@@ -39,7 +39,7 @@ import (
 )
 
 // What the plans of the OpenID Foundation's conformance suite ask, asked of the program over https with the files in examples/conformance,
-// plan by plan. The suite itself is not here.
+// plan by plan. The suite itself is not here: docs/conformance.md says what its modules demand, and which test shows it.
 
 const (
 	conformanceFiles = "../../examples/conformance"
@@ -454,6 +454,36 @@ func TestConformanceConfigurationsAreGood(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+}
+
+// Whoever renames or removes a test has to say in docs/conformance.md what shows the same now.
+func TestTheConformanceGuideNamesTestsThatExist(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/conformance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	names := regexp.MustCompile("`([\\w/]+_test\\.go)`|`(Test\\w+)`")
+	for line := range strings.Lines(string(guide)) {
+		source := "" // of the file that was named last
+		for _, name := range names.FindAllStringSubmatch(line, -1) {
+			if name[1] != "" {
+				raw, err := os.ReadFile(filepath.Join("../..", name[1]))
+				if err != nil {
+					t.Error(err)
+				}
+				source = string(raw)
+				continue
+			}
+			named++
+			if !strings.Contains(source, "\nfunc "+name[2]+"(t *testing.T) {") {
+				t.Errorf("%s is not in the file that is named before it: %s", name[2], line)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("the guide names no test")
 	}
 }
 
