@@ -125,6 +125,8 @@ func TestAServicesOwnTokenIsExchangedOn(t *testing.T) {
 func TestAnAppNarrowsItsOwnToken(t *testing.T) {
 	e := Start(t, withGateway, func(c *config.Config) {
 		c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, grantExchange)
+		// What it may gain elsewhere is no more here, where the person said what it may.
+		c.Clients[0].TokenExchange.Scopes = []string{"notes:write"}
 	})
 	b := NewBrowser(t)
 	subject := e.SignIn(t, b, Web, "idp_hint", "google", "scope", "openid profile offline_access notes:read").String("access_token")

@@ -286,7 +286,8 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 	return t, nil
 }
 
-// exchangeableAt are the scopes that the client can have of subject at an audience, all of which it is registered for.
+// exchangeableAt are the scopes that the client can have of subject at an audience, all of which it is registered for: where subject is for it, what
+// subject allows there and no more; elsewhere what the client may gain.
 func (p *policy) exchangeableAt(client *registry.Client, subject *token.Access, gain []string, identifier string) []string {
 	var scopes []string
 	at := []string{identifier}
@@ -297,10 +298,11 @@ func (p *policy) exchangeableAt(client *registry.Client, subject *token.Access, 
 				scopes = append(scopes, scope)
 			}
 		}
-	}
-	for _, scope := range gain {
-		if !slices.Contains(scopes, scope) && p.isFor(at, false, p.apis.WithScope(scope)) {
-			scopes = append(scopes, scope)
+	} else {
+		for _, scope := range gain {
+			if p.isFor(at, false, p.apis.WithScope(scope)) {
+				scopes = append(scopes, scope)
+			}
 		}
 	}
 	return slices.DeleteFunc(scopes, func(scope string) bool { return !slices.Contains(client.Scopes, scope) })
