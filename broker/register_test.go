@@ -589,3 +589,39 @@ func TestAStrangerAsksInDetailForNothingButWhatTheOperatorNamed(t *testing.T) {
 		t.Errorf("a type that the operator named: %d %v", r.Status, r.Body)
 	}
 }
+
+// Whoever registers an app names where its request objects are, and links that anybody opens have them read: the broker is nobody's means to
+// flood somebody else. An app that the operator registered is not counted.
+func TestRequestObjectsOfStrangersAreReadWithinBounds(t *testing.T) {
+	var reads atomic.Int64
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reads.Add(1) }))
+	t.Cleanup(target.Close)
+	object := target.URL + "/object.jwt"
+	e := Start(t, func(c *config.Config) {
+		c.Registration.Mode, c.Fetch.AllowPrivate = "open", true
+		c.Clients[0].RequestURIs = []string{object}
+	})
+	stranger := register(t, e, webApp.with("request_uris", []string{object}))
+	open := func(c Client) string {
+		page := NewBrowser(t).Get(e.AuthorizeURL(c, "request_uri", object))
+		return page.Location().Query().Get("error")
+	}
+	const most = 60
+	for range most + 20 {
+		open(stranger.Client)
+	}
+	if n := reads.Load(); n < most || n > most+5 { // one is given back each second
+		t.Errorf("%d reads of %d requests, want about %d", n, most+20, most)
+	}
+	if got := open(stranger.Client); got != "temporarily_unavailable" {
+		t.Errorf("the app is told %q", got)
+	}
+	before := reads.Load()
+	if open(Web); reads.Load() != before+1 {
+		t.Error("the operator's own app is held up by strangers")
+	}
+	e.Clock.Advance(time.Minute)
+	if open(stranger.Client); reads.Load() != before+2 {
+		t.Error("after a minute the object is not read")
+	}
+}
