@@ -68,7 +68,7 @@ func rows() []row {
 		{"login, GitHub, ES256", 1.0, broker("ES256"), login("ES256", "github")},
 		{"refresh, ES256", 0.20, broker("ES256"), refresh("ES256")},
 		{"refresh, RS256", 0.90, broker("RS256"), refresh("RS256")},
-		{"refresh bound to a key (DPoP), ES256", 0, broker("ES256"), boundRefresh("ES256")},
+		{"refresh with a proof (DPoP), ES256", 0, broker("ES256"), boundRefresh("ES256")},
 		{"client credentials, ES256 JWT", 0.09, broker("ES256"), clientCredentials("ES256")},
 		{"token exchange, ES256 JWT", 0, broker("ES256"), exchange("ES256")},
 		{"pushed authorization request", 0, broker("ES256"), push("ES256")},
