@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +106,7 @@ func withCombinations(t testing.TB, ca *authority, pair tls.Certificate) func(*c
 // combination is one client under test, and what it needs to ask for tokens.
 type combination struct {
 	e    *Env
+	told *[]string // everything secret that went over the wire
 	way  string
 	id   string
 	key  *Key
@@ -143,7 +145,17 @@ func (c *combination) askAs(t *testing.T, way, path, proven string, form url.Val
 	default:
 		form.Set("client_id", c.id)
 	}
-	return overProxy(t, c.e)(t, pair, http.MethodPost, path, form, header...)
+	r := overProxy(t, c.e)(t, pair, http.MethodPost, path, form, header...)
+	for _, name := range []string{"client_secret", "client_assertion", "password", "code", "code_verifier", "refresh_token", "device_code", "subject_token", "assertion"} {
+		*c.told = append(*c.told, form.Get(name))
+	}
+	for _, name := range []string{"access_token", "refresh_token", "id_token", "device_code", "user_code"} {
+		*c.told = append(*c.told, r.String(name))
+	}
+	for i := 1; i < len(header); i += 2 { // proofs, and secrets by HTTP Basic
+		*c.told = append(*c.told, strings.TrimPrefix(header[i], "Basic "))
+	}
+	return r
 }
 
 // material is what a grant redeems, fresh and good: form is ready to be sent but for authentication and proof.
@@ -240,14 +252,14 @@ func startCombinations(t *testing.T, edit ...func(*config.Config)) (*Env, func(w
 	ca := newAuthority(t)
 	pair := ca.issue(x509.Certificate{Subject: app})
 	e := Start(t, append([]func(*config.Config){withCombinations(t, ca, pair)}, edit...)...)
-	key := e.NewKey(t)
+	key, told := e.NewKey(t), new([]string)
 	return e, func(way, bound string) *combination {
-		return &combination{e: e, way: way, id: combinationID(way, bound), key: key, pair: pair}
+		return &combination{e: e, told: told, way: way, id: combinationID(way, bound), key: key, pair: pair}
 	}
 }
 
 func TestEveryWayToGetAToken(t *testing.T) {
-	_, client := startCombinations(t)
+	e, client := startCombinations(t)
 	tried := 0
 	for _, way := range ways {
 		for _, bound := range bindings {
@@ -290,6 +302,13 @@ func TestEveryWayToGetAToken(t *testing.T) {
 	}
 	if want := (6*len(allGrants) + len(personGrants)) * len(bindings) * len(bindings); tried != want {
 		t.Errorf("%d combinations were tried, want %d", tried, want)
+	}
+	// Whatever was sent, taken or refused, none of it is in the log, which is at its most talkative here.
+	logs := e.Logs.String()
+	for _, secret := range *client(ways[0], bindings[0]).told {
+		if secret != "" && strings.Contains(logs, secret) {
+			t.Errorf("the log holds %.24s…", secret)
+		}
 	}
 }
 
