@@ -7,8 +7,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -529,4 +531,34 @@ func FuzzSet(f *testing.F) {
 			t.Errorf("%q is taken for signed", raw)
 		}
 	})
+}
+
+// What holds for signatures by keys holds for those by a secret: no extension is understood (RFC 7515 section 4.1.11), and one that changes what
+// is signed (b64, RFC 7797) least of all.
+func TestASecretsSignatureIsReadByTheSameRules(t *testing.T) {
+	secret := []byte("a-secret-0123456789-0123456789-0123456789")
+	encode := base64.RawURLEncoding.EncodeToString
+	signed := func(header string, key []byte) string {
+		message := encode([]byte(header)) + "." + encode([]byte(`{"iss":"a"}`))
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(message))
+		return message + "." + encode(mac.Sum(nil))
+	}
+	secrets := [][]byte{[]byte("the-one-before-0123456789-0123456789-01234"), secret}
+	payload, header, err := VerifySecret(signed(`{"alg":"HS256","typ":"JWT"}`, secret), secrets)
+	if err != nil || string(payload) != `{"iss":"a"}` || header.Type != "JWT" {
+		t.Errorf("%s %+v %v", payload, header, err)
+	}
+	for name, raw := range map[string]string{
+		"crit":           signed(`{"alg":"HS256","crit":["b64"],"b64":true}`, secret),
+		"another secret": signed(`{"alg":"HS256"}`, []byte("another-0123456789-0123456789-0123456789")),
+		"another HMAC":   signed(`{"alg":"HS512"}`, secret),
+		"no algorithm":   signed(`{"alg":"none"}`, secret),
+		"too long":       strings.Repeat("a", maxSignedBytes+1),
+		"nothing":        "",
+	} {
+		if _, _, err := VerifySecret(raw, secrets); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v, want ErrInvalid", name, err)
+		}
+	}
 }

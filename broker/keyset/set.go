@@ -43,18 +43,23 @@ type Header struct {
 
 // parseSigned reads a JWS, unverified.
 func parseSigned(raw string, algs []string) (*jose.JSONWebSignature, Header, error) {
-	if len(raw) > maxSignedBytes {
-		return nil, Header{}, fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, maxSignedBytes)
-	}
 	var allowed []jose.SignatureAlgorithm
 	for _, alg := range algs {
 		if slices.Contains(Algorithms(), alg) {
 			allowed = append(allowed, jose.SignatureAlgorithm(alg))
 		}
 	}
+	return parse(raw, allowed)
+}
+
+// parse reads a JWS of one of the algorithms, unverified, by the rules that hold for all of them.
+func parse(raw string, allowed []jose.SignatureAlgorithm) (*jose.JSONWebSignature, Header, error) {
+	if len(raw) > maxSignedBytes {
+		return nil, Header{}, fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, maxSignedBytes)
+	}
 	parsed, err := jose.ParseSignedCompact(raw, allowed)
 	if err != nil {
-		return nil, Header{}, fmt.Errorf("%w: want a JWS signed with one of %s: %w", ErrInvalid, strings.Join(algs, ", "), err)
+		return nil, Header{}, fmt.Errorf("%w: want a JWS signed with one of %v: %w", ErrInvalid, allowed, err)
 	}
 	protected := parsed.Signatures[0].Protected
 	// No extension is understood here (RFC 7515 section 4.1.11); go-jose would take b64, which changes what is signed.
@@ -63,6 +68,21 @@ func parseSigned(raw string, algs []string) (*jose.JSONWebSignature, Header, err
 	}
 	typ, _ := protected.ExtraHeaders[jose.HeaderType].(string)
 	return parsed, Header{Algorithm: protected.Algorithm, KeyID: protected.KeyID, Type: typ}, nil
+}
+
+// VerifySecret reads a JWS that is signed with one of the secrets (HS256, RFC 7518 section 3.2), by the same rules as [Keys.Verify] reads others. ErrInvalid if
+// none of them signed it. It does no IO.
+func VerifySecret(raw string, secrets [][]byte) (payload []byte, header Header, err error) {
+	parsed, header, err := parse(raw, []jose.SignatureAlgorithm{jose.HS256})
+	if err != nil {
+		return nil, Header{}, err
+	}
+	for _, secret := range secrets {
+		if payload, err := parsed.Verify(secret); err == nil {
+			return payload, header, nil
+		}
+	}
+	return nil, Header{}, fmt.Errorf("%w: none of the secrets signed it", ErrInvalid)
 }
 
 // set is a JWK Set's keys that are of a use here. It does not change.

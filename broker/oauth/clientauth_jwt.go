@@ -62,21 +62,15 @@ var errNoSecretKey = errors.New("the client's secret was made while it had anoth
 
 // bySecretJWT checks an assertion that is signed with one of the client's live secrets.
 func (s *Server) bySecretJWT(r *http.Request, client *registry.Client, c credentials) error {
-	parsed, err := jose.ParseSignedCompact(c.assertion, []jose.SignatureAlgorithm{algHS256})
-	if err != nil {
-		return err
-	}
 	keys := client.SecretKeys(s.ring, s.now())
 	if len(keys) == 0 {
 		return errNoSecretKey
 	}
-	typ, _ := parsed.Signatures[0].Protected.ExtraHeaders[jose.HeaderType].(string)
-	for _, key := range keys {
-		if payload, err := parsed.Verify(key); err == nil {
-			return s.useAssertion(r, client, payload, typ)
-		}
+	payload, header, err := keyset.VerifySecret(c.assertion, keys)
+	if err != nil {
+		return err
 	}
-	return errWrongSecret
+	return s.useAssertion(r, client, payload, header.Type)
 }
 
 // byPrivateKeyJWT checks an assertion that is signed with one of the client's keys.
