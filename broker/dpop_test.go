@@ -19,7 +19,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	. "github.com/portico-id/portico/broker/brokertest"
-	"github.com/portico-id/portico/broker/dpop"
+	"github.com/portico-id/portico/broker/resource/dpop"
 	"github.com/portico-id/portico/broker/store/storetest"
 	"github.com/portico-id/portico/config"
 )

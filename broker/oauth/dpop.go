@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
+	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
 // DPoP (RFC 9449) as it comes in: at the token endpoint and the pushed authorization request endpoint, where a proof says what

@@ -10,10 +10,10 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/dpop"
 	"github.com/portico-id/portico/broker/token"
 )
 

@@ -10,9 +10,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
 // metadata is OpenID Connect Discovery section 3 and RFC 8414 section 2. Every line is something that works; what is

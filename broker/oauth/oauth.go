@@ -20,7 +20,6 @@ import (
 
 	"github.com/portico-id/portico/broker/audit"
 	"github.com/portico-id/portico/broker/device"
-	"github.com/portico-id/portico/broker/dpop"
 	"github.com/portico-id/portico/broker/fetch"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
@@ -30,6 +29,7 @@ import (
 	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
+	"github.com/portico-id/portico/broker/resource/dpop"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 )

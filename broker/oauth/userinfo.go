@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/portico-id/portico/broker/dpop"
+	"github.com/portico-id/portico/broker/resource/dpop"
 	"github.com/portico-id/portico/broker/token"
 )
 

@@ -28,6 +28,35 @@ type API struct {
 	AccessTokenAlg string `json:"access_token_signing_alg,omitempty"`
 	// AccessTokenTTL bounds its tokens' lifetime; a client's own, if that is shorter, stands.
 	AccessTokenTTL int64 `json:"access_token_lifetime,omitempty"`
+	// AccessTokenInQuery says that it takes access tokens in the query parameter access_token too (RFC 6750 section 2.3).
+	AccessTokenInQuery bool `json:"access_token_in_query,omitempty"`
+
+	// URL is where it is reached: scheme (http or https), host and an optional path, without a slash at the end. "" where the broker need not know.
+	URL string `json:"url,omitempty"`
+	// Endpoints are what it answers below URL, and what a token needs there. What is not among them is nobody's.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	// Static says that it stands in the configuration, and is changed there.
+	Static bool `json:"-"`
+}
+
+// Endpoint is a method and a path pattern of an api, and what a token needs there.
+type Endpoint struct {
+	// Method is an HTTP method in upper case; GET covers HEAD. "*" is every method.
+	Method string `json:"method"`
+	// Path begins with a slash. {name} stands for a segment, or for a part of one; {name...} at the end for all that follows.
+	Path string `json:"path"`
+	// Scopes are all needed. Without any, every token of the api's will do.
+	Scopes []string `json:"scopes,omitempty"`
+	// Alternatives are other sets of scopes, each of which is enough too.
+	Alternatives [][]string `json:"alternatives,omitempty"`
+	// ACRValues are those that the sign-in must have one of, MaxAge the seconds since it that are allowed (RFC 9470 section 3); 0: any.
+	ACRValues []string `json:"acr_values,omitempty"`
+	MaxAge    int64    `json:"max_age,omitempty"`
+	// Public says that no token is needed.
+	Public bool `json:"public,omitempty"`
 }
 
 // Scope is a permission with the sentence that a person reads before saying yes to it.
