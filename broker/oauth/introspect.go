@@ -156,13 +156,27 @@ var errTokenOver = refuse(codeInvalidToken, "the access token is revoked")
 // were exchanged, whose client is not the grant's and must not be able to fill its list.
 const revokedTokens = "revoked-access-token"
 
-// tokenStands checks what an access token cannot know of itself: that its grant, it itself and its account are still good.
+// tokenStands checks what an access token cannot know of itself: that its client, its grant, it itself and its account are still good.
 func (s *Server) tokenStands(ctx context.Context, access *token.Access) error {
 	if access.GrantID != "" {
 		_, _, err := s.bearerAccount(ctx, access)
 		return err
 	}
+	if err := s.clientStands(ctx, access.ClientID); err != nil {
+		return err
+	}
 	return s.notRevoked(ctx, lineage(access.ID))
+}
+
+// clientStands is errTokenOver if the client was removed or disabled.
+func (s *Server) clientStands(ctx context.Context, id string) error {
+	switch stands, err := s.clients.Standing(ctx, id); {
+	case err != nil:
+		return internal(err)
+	case !stands:
+		return errTokenOver
+	}
+	return nil
 }
 
 // notRevoked is nil if none of the tokens was revoked by its id.
@@ -183,6 +197,9 @@ func (s *Server) notRevoked(ctx context.Context, ids []string) error {
 func (s *Server) bearerAccount(ctx context.Context, access *token.Access) (*identity.Account, *grant.Grant, error) {
 	if access.GrantID == "" {
 		return nil, nil, errTokenOver
+	}
+	if err := s.clientStands(ctx, access.ClientID); err != nil {
+		return nil, nil, err
 	}
 	g, err := s.grants.Get(ctx, access.GrantID)
 	if errors.Is(err, grant.ErrDead) {

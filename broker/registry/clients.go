@@ -55,6 +55,8 @@ type Clients struct {
 	static  map[string]*Client
 	resolve func(ctx context.Context, id string) (*Client, error)
 	o       Options
+
+	standings standings
 }
 
 // New keeps clients in b.
@@ -320,11 +322,12 @@ func (s *Clients) change(ctx context.Context, id string, edit func(c *Client) er
 	if err != nil {
 		return nil, err
 	}
+	s.standings.forget(id)
 	return read(doc), nil
 }
 
-// Remove takes a client out. Nobody can authenticate as it any more, so nothing is refreshed or introspected for it; access tokens that
-// are out end with their lifetime.
+// Remove takes a client out. Nobody can authenticate as it any more, so nothing is refreshed or introspected for it, and the broker takes its
+// access tokens for revoked, other nodes within two seconds. An API that checks JWTs by itself takes them until they end.
 func (s *Clients) Remove(ctx context.Context, id string) error {
 	if s.static[id] != nil {
 		return ErrStatic
@@ -339,6 +342,7 @@ func (s *Clients) Remove(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	s.standings.forget(id)
 	s.o.Audit.Record(ctx, audit.Event{Kind: audit.ClientRemoved, ClientID: id})
 	return nil
 }
