@@ -184,6 +184,32 @@ func TestTheConsentPageSaysThatNobodyCheckedTheApp(t *testing.T) {
 	}
 }
 
+// Any program on the person's machine can say that it is the app (RFC 8252 section 8.6): the yes that one got is not another's, so that each is
+// asked for, even where the app has an address on the web besides. An operator who has looked at the app vouches for it.
+func TestAYesToAnUncheckedAppOnThePersonsMachineIsNotRemembered(t *testing.T) {
+	e := Start(t, openRegistration)
+	ctx := t.Context()
+	app := register(t, e, document{
+		"client_name": "Tool", "redirect_uris": []string{"http://127.0.0.1/cb", "https://tool.example/cb"}, "token_endpoint_auth_method": "none",
+	}).Client
+	local, web := app, app
+	local.RedirectURI, web.RedirectURI = "http://127.0.0.1:4711/cb", "https://tool.example/cb"
+	b := NewBrowser(t)
+	e.Code(t, b, local)
+	if answer := e.Code(t, b, local, "prompt", "none"); answer.Get("error") != "consent_required" {
+		t.Errorf("the second program: %v", answer)
+	}
+	if answer := e.Code(t, b, web, "prompt", "none"); answer.Get("code") == "" {
+		t.Errorf("an address on the web: %v", answer)
+	}
+	if _, err := e.Broker.Clients.Update(ctx, app.ID, func(c *registry.Client) error { c.Verify(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if answer := e.Code(t, b, local, "prompt", "none"); answer.Get("code") == "" {
+		t.Errorf("an app that an operator vouches for: %v", answer)
+	}
+}
+
 // consentPage signs in as far as the question.
 func consentPage(t *testing.T, b *Browser, e *Env, c Client, edits ...string) *Page {
 	t.Helper()

@@ -24,11 +24,9 @@ const (
 // their id say of them is sure.
 func (c *Client) Verified() bool { return c.RegisteredBy == ByOperator }
 
-// Local says whether all that the client is sent stays on the person's own machine, where any program may say that it is
-// this client (RFC 8252 section 8.6): loopback addresses and private-use schemes.
-func (c *Client) Local() bool {
-	return len(c.RedirectURIs) > 0 && !slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return strings.HasPrefix(uri, "https:") })
-}
+// Local says whether what is sent to a redirect URI stays on the person's own machine, where any program may say that it is the app it is
+// for (RFC 8252 section 8.6): a loopback address or a private-use scheme.
+func Local(redirectURI string) bool { return !strings.HasPrefix(redirectURI, "https:") }
 
 // Site is the address that stands for the client before people: the website that an operator has seen, or what is sure of one that
 // nobody has: the host of its id, or of the first redirect URI that has one; "" if there is none.

@@ -399,7 +399,7 @@ func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *regist
 		return false, nil
 	case f.Request.Details != "":
 		return true, nil
-	case client.RegisteredBy == registry.ByDocument && client.Local():
+	case !client.Verified() && registry.Local(f.Request.RedirectURI):
 		return true, nil // any program on the person's machine can say that it is this one (RFC 8252 section 8.6)
 	}
 	missing, err := s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(s.askedScopes(&f.Request)))
