@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/portico-id/portico/broker/store"
 )
 
 // API is a resource server registered with the broker: what tokens for it may say, and how they are written. Durations are
@@ -40,6 +43,8 @@ type API struct {
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 	// Static says that it stands in the configuration, and is changed there.
 	Static bool `json:"-"`
+
+	routes *node // of Endpoints, once it is in APIs
 }
 
 // Endpoint is a method and a path pattern of an api, and what a token needs there.
@@ -89,6 +94,11 @@ const (
 	maxAPIs     = 256 // beyond that, one list in a file is no way to keep them
 	maxSentence = 200 // bytes: what a person reads before pressing a button
 	maxFields   = 32  // of a type of authorization_details, and values of a field
+	// maxScopes bounds the scopes of an api. Public descriptions of large ones define more than a hundred.
+	maxScopes = 256
+	// maxAPIBytes bounds an api as JSON: it has to fit into one document, which is longer as BSON by a half at most where endpoints are as
+	// people write them.
+	maxAPIBytes = store.MaxDocumentBytes * 5 / 8
 )
 
 // detailsPattern is the alphabet of the types and fields of authorization_details: types are often URIs (RFC 9396 section 2.1).
@@ -140,8 +150,11 @@ func (a *API) Validate() error {
 	if len(a.Scopes) == 0 && len(a.DetailsTypes) == 0 {
 		bad("scopes", "at least one scope or type of authorization_details is needed: otherwise nothing could be asked for")
 	}
-	if len(a.Scopes) > maxItems || len(a.DetailsTypes) > maxItems {
-		bad("scopes", "more than %d", maxItems)
+	if len(a.Scopes) > maxScopes {
+		bad("scopes", "%d are more than %d", len(a.Scopes), maxScopes)
+	}
+	if len(a.DetailsTypes) > maxItems {
+		bad("authorization_details_types", "%d are more than %d", len(a.DetailsTypes), maxItems)
 	}
 	for i, scope := range a.Scopes {
 		switch {
@@ -173,6 +186,21 @@ func (a *API) Validate() error {
 	}
 	if a.AccessTokenTTL < 0 || time.Duration(a.AccessTokenTTL) > maxAccessLifetime/time.Second {
 		bad("access_token_lifetime", "%d seconds are not between 0 and %d", a.AccessTokenTTL, int64(maxAccessLifetime/time.Second))
+	}
+	if a.URL != "" {
+		if err := CheckURL(a.URL); err != nil {
+			bad("url", "%q: %w", a.URL, err)
+		}
+	}
+	for _, problem := range a.EndpointProblems() {
+		bad(at("endpoints", problem.Index)+"."+problem.Field, "%w", problem.Err)
+	}
+	if len(problems) == 0 {
+		if encoded, err := json.Marshal(a); err != nil {
+			problems = append(problems, err)
+		} else if len(encoded) > maxAPIBytes {
+			bad("endpoints", "with all scopes and sentences, the api is %d bytes as JSON, more than %d", len(encoded), maxAPIBytes)
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -272,6 +300,7 @@ type Reserved struct {
 }
 
 func (s *APIs) add(a *API) {
+	a.routes = routes(a.Endpoints)
 	s.list = append(s.list, a)
 	s.byID[a.Identifier] = a
 	for _, scope := range a.Scopes {
