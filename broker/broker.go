@@ -146,7 +146,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	}
 
 	if cfg.ClientIDMetadata.Mode != config.ModeOff {
-		b.Clients.Resolve(clientDocuments(cfg, outgoing, o).Client)
+		b.Clients.Resolve(clientDocuments(cfg, b.APIs, outgoing, o).Client)
 	}
 
 	idTokens := token.NewIDTokens(b.keys, cfg.Issuer)
@@ -186,7 +186,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Ring:           b.Ring, Keys: b.keys, Audit: b.Audit, Log: o.Log, Now: o.Now,
 		Passwords: b.Credentials, Sessions: sessionManagement,
 
-		Registration:    registration(cfg, b.Ring),
+		Registration:    registration(cfg, b.Ring, b.APIs),
 		ClientDocuments: cfg.ClientIDMetadata.Mode != config.ModeOff,
 		Quota:           quota.New(b.Backend, o.Now),
 

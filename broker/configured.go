@@ -42,6 +42,7 @@ func openAPIs(cfg *config.Config) (*registry.APIs, error) {
 			Identifier: a.Identifier, Name: a.Name,
 			AccessTokenFormat: a.AccessTokenFormat, AccessTokenAlg: a.AccessTokenSigningAlg,
 			AccessTokenTTL: int64(a.AccessTokenLifetime.Std() / time.Second),
+			SelfRegistered: a.SelfRegistered,
 		}
 		for _, scope := range a.Scopes {
 			apis[i].Scopes = append(apis[i].Scopes, registry.Scope{Name: scope.Name, Sentence: scope.Sentence})
@@ -91,11 +92,12 @@ func Check(cfg *config.Config) error {
 	return errors.Join(append(problems, err, registry.CheckStatic(staticClients(cfg)...), checkAccounts(cfg, staticAccounts(cfg)))...)
 }
 
-// policy is what clients may have that register themselves, or that nobody registers: of what is on, what the configuration allows them.
-func policy(cfg *config.Config) registry.Policy {
+// policy is what clients may have that register themselves, or that nobody registers: of what is on, what the configuration allows them, and
+// what apis do.
+func policy(cfg *config.Config, apis *registry.APIs) registry.Policy {
 	p := registry.Policy{
 		Issuer: cfg.Issuer, Scopes: cfg.Registration.Scopes, DetailsTypes: cfg.Registration.AuthorizationDetailsTypes,
-		PKCEOptional: cfg.Registration.PKCE == "optional",
+		APIScopes: apis.SelfRegisteredScopes, PKCEOptional: cfg.Registration.PKCE == "optional",
 	}
 	for _, grant := range cfg.Registration.GrantTypes {
 		if slices.Contains(cfg.GrantTypes, grant) {
@@ -106,13 +108,13 @@ func policy(cfg *config.Config) registry.Policy {
 }
 
 // registration is how clients may register themselves. The initial access tokens are hashed here, once.
-func registration(cfg *config.Config, ring *token.Keyring) oauth.Registration {
+func registration(cfg *config.Config, ring *token.Keyring, apis *registry.APIs) oauth.Registration {
 	r := oauth.Registration{
 		On:                cfg.Registration.Mode != config.ModeOff,
 		Open:              cfg.Registration.Mode == config.ModeOpen,
 		MaxPerHour:        cfg.Registration.MaxPerHour,
 		UnusedLifetime:    cfg.Registration.UnusedLifetime.Std(),
-		Policy:            policy(cfg),
+		Policy:            policy(cfg, apis),
 		Statements:        map[string]keyset.Source{},
 		StatementRequired: cfg.Registration.SoftwareStatement.Required,
 	}
@@ -126,13 +128,13 @@ func registration(cfg *config.Config, ring *token.Keyring) oauth.Registration {
 }
 
 // clientDocuments knows the clients whose id is the address of their metadata.
-func clientDocuments(cfg *config.Config, outgoing *fetch.Client, o Options) *clientdoc.Documents {
+func clientDocuments(cfg *config.Config, apis *registry.APIs, outgoing *fetch.Client, o Options) *clientdoc.Documents {
 	var hosts []string // nil: all
 	if cfg.ClientIDMetadata.Mode == config.ModeAllowlist {
 		hosts = cfg.ClientIDMetadata.Hosts
 	}
 	return clientdoc.New(clientdoc.Options{
-		Fetch: outgoing, Policy: policy(cfg), Hosts: hosts, Now: o.Now,
+		Fetch: outgoing, Policy: policy(cfg, apis), Hosts: hosts, Now: o.Now,
 		Asker: func(ctx context.Context) string { return quota.AddressKey(web.ClientIP(ctx)) },
 	})
 }

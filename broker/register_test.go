@@ -616,6 +616,58 @@ func TestAStrangerAsksInDetailForNothingButWhatTheOperatorNamed(t *testing.T) {
 	}
 }
 
+// An api that is there for apps that nobody has registered says so itself, and they may ask people for all its scopes: programs register with
+// the first scope that they need, and come back for the next. It is no way to other apis, or past the person.
+func TestAnAPIIsOpenToAppsThatNobodyRegistered(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		d := webApp.with("scope", "notes:read", "grant_types", []string{"authorization_code", "refresh_token", "client_credentials"})
+		r := call(t, http.MethodPost, e.Issuer+"/register", "", d)
+		if want := "openid profile email offline_access notes:read notes:write"; r.Status != http.StatusCreated || r.String("scope") != want {
+			t.Fatalf("it registers for what it may have, %q: %d %v", want, r.Status, r.Body)
+		}
+		app := registered{Client: Client{ID: r.String("client_id"), Secret: r.String("client_secret"), RedirectURI: "https://notes.example/callback"}}
+		again := call(t, http.MethodPut, r.String("registration_client_uri"), r.String("registration_access_token"), d.with("client_id", app.ID, "scope", r.String("scope")))
+		if again.Status != http.StatusOK || again.String("scope") != r.String("scope") {
+			t.Errorf("its own metadata, sent back: %d %v", again.Status, again.Body)
+		}
+		if kept, err := e.Broker.Clients.Get(t.Context(), app.ID); err != nil || slices.Contains(kept.Scopes, "notes:read") {
+			t.Errorf("it has for good what the api may take back: %v, %v", kept.Scopes, err)
+		}
+
+		b := NewBrowser(t)
+		page := consentPage(t, b, e, app.Client, "scope", "notes:write", "resource", notesAPI)
+		if !strings.Contains(page.Body, "Write your notes") || !strings.Contains(page.Body, "has checked this app") {
+			t.Errorf("the person is not told:\n%s", page.Body)
+		}
+		tokens := e.SignIn(t, b, app.Client, "scope", "notes:read notes:write", "resource", notesAPI)
+		if tokens.String("scope") != "notes:read notes:write" {
+			t.Errorf("tokens: %v", tokens.Body)
+		}
+		if said := introspect(t, e, notesHost, tokens.String("access_token")); said["scope"] != "notes:read notes:write" || said.audience() != notesAPI {
+			t.Errorf("the api is told %v", said)
+		}
+
+		for edits, code := range map[[4]string]string{
+			{"scope", "mail:read", "resource", mailAPI}: "invalid_target",
+			{"scope", "mail:read", "resource", ""}:      "invalid_scope",
+		} {
+			location, page := b.Walk(e.AuthorizeURL(app.Client, edits[:]...), app.RedirectURI)
+			if location == nil || location.Query().Get("error") != code {
+				t.Errorf("%v: %v\n%s", edits, location, page.Body)
+			}
+		}
+		if r := e.Post(t, "/token", app.Client, url.Values{"grant_type": {registry.GrantClientCredentials}, "scope": {"notes:read"}, "resource": {notesAPI}}); r.Status == http.StatusOK {
+			t.Errorf("without a person: %v", r.Body)
+		}
+		if r := call(t, http.MethodPost, e.Issuer+"/register", "", d.with("scope", "notes:read mail:read")); r.String("error") != "invalid_client_metadata" {
+			t.Errorf("it registers for another api: %d %v", r.Status, r.Body)
+		}
+	}, withAPIs, openRegistration, func(c *config.Config) {
+		c.APIs[0].SelfRegistered = true
+		c.Registration.GrantTypes = append(c.Registration.GrantTypes, registry.GrantClientCredentials)
+	})
+}
+
 // Whoever registers an app names where its request objects are, and links that anybody opens have them read: the broker is nobody's means to
 // flood somebody else. An app that the operator registered is not counted.
 func TestRequestObjectsOfStrangersAreReadWithinBounds(t *testing.T) {

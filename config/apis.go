@@ -23,6 +23,9 @@ type API struct {
 	AccessTokenFormat     string   `yaml:"access_token_format,omitempty"`      // empty: the client's, or Tokens.AccessTokenFormat
 	AccessTokenSigningAlg string   `yaml:"access_token_signing_alg,omitempty"` // jwt: ES256 (also empty), RS256 or EdDSA
 	AccessTokenLifetime   Duration `yaml:"access_token_lifetime,omitempty"`    // a bound to the client's; 0: none
+
+	// SelfRegistered has clients that nobody registered ask people for its scopes, beside what Registration.Scopes allows them.
+	SelfRegistered bool `yaml:"self_registered,omitempty"`
 }
 
 // Scope is a permission that an api defines.

@@ -154,10 +154,34 @@ func (p *policy) named(client *registry.Client, resources []string, person bool)
 	return apis, nil
 }
 
-// reaches says whether the client is registered for anything that the api defines.
+// reaches says whether the client may ask for anything that the api defines.
 func reaches(client *registry.Client, api *registry.API) bool {
-	return slices.ContainsFunc(client.Scopes, api.HasScope) ||
+	return opens(api, client) || slices.ContainsFunc(client.Scopes, api.HasScope) ||
 		slices.ContainsFunc(client.DetailsTypes, func(name string) bool { return api.Details(name) != nil })
+}
+
+// opens says whether a client may ask people for the api's scopes though it is not registered for them.
+func opens(api *registry.API, client *registry.Client) bool {
+	return api.SelfRegistered && !client.Verified()
+}
+
+// permits says whether a token for an audience may have a scope for the client: it is registered for it, or every api of the audience that
+// defines the scope is open to it.
+func (p *policy) permits(client *registry.Client, scope string, audience []string) bool {
+	if slices.Contains(client.Scopes, scope) {
+		return true
+	}
+	open := false
+	for _, api := range p.apis.WithScope(scope) {
+		if !slices.Contains(audience, api.Identifier) {
+			continue
+		}
+		if !opens(api, client) {
+			return false
+		}
+		open = true
+	}
+	return open
 }
 
 // defaults are the scopes of a request that names none (RFC 6749 section 3.3): for a client of its own accord, those of apis
@@ -190,10 +214,15 @@ func (p *policy) suggestion(client *registry.Client, person bool) string {
 func (p *policy) judgeScopes(client *registry.Client, scopes, resources []string, named []*registry.API, person bool) (implied []string, refusal *Error) {
 	for _, scope := range scopes {
 		apis := p.apis.WithScope(scope)
-		switch {
-		case !p.own(scope) && len(apis) == 0:
+		if !p.own(scope) && len(apis) == 0 {
 			return nil, refuse(codeInvalidScope, "the scope '%s' does not exist here", echo(scope))
-		case !slices.Contains(client.Scopes, scope):
+		}
+		registered := slices.Contains(client.Scopes, scope)
+		if !registered {
+			apis = slices.DeleteFunc(slices.Clone(apis), func(api *registry.API) bool { return !opens(api, client) })
+		}
+		switch {
+		case !registered && len(apis) == 0:
 			return nil, refuse(codeInvalidScope, "this client is not registered for the scope '%s'", echo(scope))
 		case p.own(scope) && !person:
 			return nil, refuse(codeInvalidScope, "the scope '%s' is about a person, and nobody has signed in; ask for scopes of apis", echo(scope))
@@ -286,7 +315,7 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		return nil, refusal
 	}
 	for _, scope := range scopes {
-		if !slices.Contains(client.Scopes, scope) {
+		if !p.permits(client, scope, t.audience) {
 			continue
 		}
 		t.asked = append(t.asked, scope)
@@ -423,6 +452,12 @@ func (p *policy) direct(client *registry.Client, w wish, person bool) (entitleme
 				w.scopes = append(w.scopes, scope)
 			}
 		}
+	}
+	if !client.Verified() {
+		// What an api opens to strangers, people say yes to. Nobody is asked here: what the client is registered for is all there is.
+		registered := *client
+		registered.RegisteredBy = registry.ByOperator
+		client = &registered
 	}
 	e, refusal := p.entitle(client, w, person)
 	if refusal != nil {

@@ -18,7 +18,7 @@ const (
 	files  = "urn:example:files"
 )
 
-// testPolicy has apis that differ in all that can differ: notes and files share a scope; mail takes JWTs; bank has details alone.
+// testPolicy has apis that differ in all that can differ: notes and files share a scope, and files is open to strangers; mail takes JWTs; bank has details alone.
 func testPolicy(t testing.TB) *policy {
 	t.Helper()
 	sentence := func(names ...string) (scopes []registry.Scope) {
@@ -35,7 +35,7 @@ func testPolicy(t testing.TB) *policy {
 		registry.API{Identifier: notes, Name: "Notes", Scopes: sentence("notes:read", "notes:write", "shared"), AccessTokenTTL: 300},
 		registry.API{Identifier: mail, Name: "Mail", Scopes: sentence("mail:read"), AccessTokenFormat: "jwt", AccessTokenAlg: "RS256", AccessTokenTTL: 7200},
 		registry.API{Identifier: bank, Name: "Bank", DetailsTypes: []registry.DetailsType{payment, {Type: "account", Sentence: "See"}}},
-		registry.API{Identifier: files, Name: "Files", Scopes: sentence("files:read", "shared")},
+		registry.API{Identifier: files, Name: "Files", Scopes: sentence("files:read", "shared"), SelfRegistered: true},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +50,11 @@ func testClient() *registry.Client {
 		DetailsTypes: []string{"payment", "account"},
 		GrantTypes:   []string{registry.GrantAuthorizationCode, registry.GrantRefreshToken, registry.GrantClientCredentials},
 	}
+}
+
+// stranger makes the client one that nobody here has registered.
+func stranger(scopes ...string) func(*registry.Client) {
+	return func(c *registry.Client) { c.RegisteredBy, c.Scopes, c.DetailsTypes = registry.ByItself, scopes, nil }
 }
 
 const payment = `[{"type":"payment","amount":"12.00","currency":"EUR","actions":["start","cancel"]}]`
@@ -113,6 +118,14 @@ func TestWhatAClientMayAskFor(t *testing.T) {
 		"a common field that is no list": {details: `[{"type":"account","locations":"x"}]`, refusal: "invalid_authorization_details list"},
 		"a common field that is no text": {details: `[{"type":"account","identifier":["x"]}]`, refusal: "invalid_authorization_details string"},
 
+		"a stranger, where an api is open":              {edit: stranger("openid"), scope: "openid files:read", audience: issuer + " " + files, scopes: "openid files:read"},
+		"a stranger means the open one of two":          {edit: stranger("openid"), scope: "shared", audience: files, scopes: "shared"},
+		"a stranger, at another api":                    {edit: stranger("openid"), scope: "notes:read", refusal: "invalid_scope 'notes:read'"},
+		"a stranger, at another api, by name":           {edit: stranger("openid"), scope: "shared", resources: []string{notes}, refusal: "invalid_target not registered"},
+		"a stranger, the open one's scope at another":   {edit: stranger("openid", "notes:read"), scope: "shared", resources: []string{notes}, refusal: "invalid_scope resource=" + files},
+		"a stranger, a token that both would take":      {edit: stranger("openid", "notes:read"), scope: "shared notes:read", resources: []string{notes, files}, audience: notes + " " + files, scopes: "notes:read"},
+		"an app that an operator knows, at an open api": {edit: func(c *registry.Client) { c.Scopes = []string{"openid"} }, scope: "files:read", refusal: "invalid_scope 'files:read'"},
+
 		"alone: an api":                      {alone: true, scope: "notes:read", audience: notes, scopes: "notes:read"},
 		"alone: details":                     {alone: true, details: payment, audience: bank},
 		"alone: all of a named api":          {alone: true, resources: []string{notes}, audience: notes, scopes: "notes:read notes:write shared"},
@@ -155,6 +168,36 @@ func TestWhatAGrantWithoutAPageGivesToWhoeverAsksForNothing(t *testing.T) {
 	e, got, refusal := testPolicy(t).direct(testClient(), wish{}, true)
 	if refusal != nil || strings.Join(got.scopes, " ") != "openid profile" || strings.Join(got.audience, " ") != issuer || len(e.resources) != 0 {
 		t.Errorf("got %+v, %v", got, refusal)
+	}
+}
+
+// What an api opens to strangers is for people to say yes to: where nobody is asked, a stranger has what it is registered for. And it ends when
+// the api says so no longer, for those that have a grant already too.
+func TestAnAPIIsOpenToStrangersWherePeopleAreAskedAndAsLongAsItSaysSo(t *testing.T) {
+	p, client := testPolicy(t), testClient()
+	stranger("openid", "mail:read")(client)
+	w := readTestWish(t, "mail:read files:read", "", mail, files)
+	for _, person := range []bool{true, false} {
+		for _, scope := range []string{"files:read", "mail:read"} {
+			_, got, refusal := p.direct(client, readTestWish(t, scope, ""), person)
+			if registered := scope == "mail:read"; registered != (refusal == nil) {
+				t.Errorf("%s, person %v: %+v, %v", scope, person, got, refusal)
+			}
+		}
+		if _, got, refusal := p.direct(client, readTestWish(t, "", "", files), person); refusal == nil {
+			t.Errorf("a token for an open api, without a scope: %+v", got)
+		}
+	}
+	e, refusal := p.entitle(client, w, true)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	for _, open := range []bool{true, false} {
+		p.apis.Get(files).SelfRegistered = open
+		got, refusal := p.target(client, e, wish{resources: []string{files}})
+		if refusal != nil || slices.Contains(got.scopes, "files:read") != open {
+			t.Errorf("open %v: %+v, %v", open, got, refusal)
+		}
 	}
 }
 

@@ -93,6 +93,13 @@ func (s *Server) registrationOf(c *registry.Client, token, secret string) regist
 		ClientURI:   s.issuer + PathRegister + "/" + url.PathEscape(c.ID),
 		Metadata:    registry.MetadataOf(c),
 	}
+	if !c.Verified() { // what apis are open for is among what it can use (RFC 7591 section 2)
+		for _, scope := range s.policy.apis.SelfRegisteredScopes() {
+			if !slices.Contains(c.Scopes, scope) {
+				answer.Scope += " " + scope
+			}
+		}
+	}
 	if secret != "" {
 		answer.SecretExpiresAt = new(int64)
 	}

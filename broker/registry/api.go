@@ -34,6 +34,10 @@ type API struct {
 	// AccessTokenInQuery says that it takes access tokens in the query parameter access_token too (RFC 6750 section 2.3).
 	AccessTokenInQuery bool `json:"access_token_in_query,omitempty"`
 
+	// SelfRegistered says that clients which nobody here has registered (see Registrar) may ask people for its scopes, without being registered
+	// for them.
+	SelfRegistered bool `json:"self_registered,omitempty"`
+
 	// URL is where it is reached: scheme (http or https), host and an optional path, without a slash at the end. "" where the broker need not know.
 	URL string `json:"url,omitempty"`
 	// Endpoints are what it answers below URL, and what a token needs there. What is not among them is nobody's.
@@ -258,6 +262,7 @@ type APIs struct {
 	byDetails map[string][]*API
 	scopes    []string
 	types     []string
+	open      []string
 }
 
 // NewAPIs takes the apis of the configuration. reserved are the identifiers and scopes that are the broker's own. The error names
@@ -290,6 +295,7 @@ func NewAPIs(reserved Reserved, list ...API) (*APIs, error) {
 	}
 	slices.Sort(s.scopes)
 	slices.Sort(s.types)
+	slices.Sort(s.open)
 	return s, errors.Join(problems...)
 }
 
@@ -308,6 +314,9 @@ func (s *APIs) add(a *API) {
 			s.scopes = append(s.scopes, scope.Name)
 		}
 		s.byScope[scope.Name] = append(s.byScope[scope.Name], a)
+		if a.SelfRegistered && !slices.Contains(s.open, scope.Name) {
+			s.open = append(s.open, scope.Name)
+		}
 	}
 	for _, t := range a.DetailsTypes {
 		if len(s.byDetails[t.Type]) == 0 {
@@ -331,6 +340,9 @@ func (s *APIs) WithDetails(name string) []*API { return s.byDetails[name] }
 
 // Scopes are the names of all scopes that apis define, sorted.
 func (s *APIs) Scopes() []string { return s.scopes }
+
+// SelfRegisteredScopes are the names of the scopes that clients may ask people for which nobody here has registered, sorted.
+func (s *APIs) SelfRegisteredScopes() []string { return s.open }
 
 // DetailsTypes are the names of all types of authorization_details, sorted.
 func (s *APIs) DetailsTypes() []string { return s.types }

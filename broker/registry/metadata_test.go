@@ -55,6 +55,32 @@ func TestEveryMetadataFieldReachesTheClientAndComesBack(t *testing.T) {
 	}
 }
 
+// What apis are open for, a client may name, and it is not registered for it: the api can close again. That it needs nothing else is no
+// reason to keep it out.
+func TestOfOpenAPIsAClientIsNotRegistered(t *testing.T) {
+	open := strangers
+	open.APIScopes = func() []string { return []string{"email", "notes:read"} }
+	for scope, want := range map[string][]string{
+		"":                        {"openid", "email"},
+		"notes:read":              {"openid", "email"},
+		"openid notes:read":       {"openid"},
+		"openid email notes:read": {"openid", "email"}, // email is for every client here
+	} {
+		registered, err := open.Register(&Metadata{RedirectURIs: []string{"https://a.example/cb"}, Scope: scope})
+		if err != nil || !slices.Equal(registered.Scopes, want) {
+			t.Errorf("registered for %q: %q, %v", scope, registered.Scopes, err)
+		}
+		raw := `{"client_id":"https://a.example/c","redirect_uris":["https://a.example/cb"],"scope":"` + scope + `"}`
+		described, err := open.FromDocument("https://a.example/c", []byte(raw))
+		if err != nil || !slices.Equal(described.Scopes, want) {
+			t.Errorf("described with %q: %q, %v", scope, described.Scopes, err)
+		}
+	}
+	if _, err := open.Register(&Metadata{RedirectURIs: []string{"https://a.example/cb"}, Scope: "notes:read admin"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a scope that no stranger may have: %v", err)
+	}
+}
+
 // What a metadata document may narrow, a registration must ask for as it is: there, nobody else is meant.
 func TestADocumentIsNarrowedAndARegistrationIsNot(t *testing.T) {
 	raw := `{"client_id":"https://a.example/c","redirect_uris":["https://a.example/cb"],"grant_types":["authorization_code","password"],"scope":"openid admin","response_types":["code","token"]}`

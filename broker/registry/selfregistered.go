@@ -62,6 +62,9 @@ type Policy struct {
 	GrantTypes []string // at least one
 	// DetailsTypes are the types of authorization_details: often more than any scope, so there are none unless they are named.
 	DetailsTypes []string
+	// APIScopes are those of apis that are open to such clients (API.SelfRegistered), at the moment; nil: none. A client may name them, and is not
+	// registered for them: the api decides, each time.
+	APIScopes func() []string
 	// PKCEOptional exempts confidential ones from PKCE (RFC 9700 section 2.1.1 would have everyone do it).
 	PKCEOptional bool
 	// Issuer is the broker itself, where no client of a stranger's is: codes sent there would end in its own log, and a document read there
@@ -87,9 +90,7 @@ func (p Policy) Register(m *Metadata) (Client, error) {
 	if len(given.GrantTypes) == 0 {
 		given.GrantTypes = []string{GrantAuthorizationCode}
 	}
-	if given.Scope == "" {
-		given.Scope = strings.Join(p.Scopes, " ")
-	}
+	given.Scope = p.registered(given.Scope)
 	c := Client{RegisteredBy: ByItself}
 	if err := given.Set(&c); err != nil {
 		return Client{}, err
@@ -99,6 +100,19 @@ func (p Policy) Register(m *Metadata) (Client, error) {
 		return Client{}, err
 	}
 	return c, nil
+}
+
+// registered are the scopes of a client that asks to be registered for some: without those that it need not be registered for. All
+// there are, if that leaves none.
+func (p Policy) registered(scope string) string {
+	var open []string
+	if p.APIScopes != nil {
+		open = p.APIScopes()
+	}
+	needless := func(name string) bool {
+		return slices.Contains(open, name) && !slices.Contains(p.Scopes, name) && !slices.Contains(p.also.scopes, name)
+	}
+	return cmp.Or(strings.Join(slices.DeleteFunc(strings.Fields(scope), needless), " "), strings.Join(p.Scopes, " "))
 }
 
 // complete fills in what only the redirect URIs say, and checks the whole.
@@ -247,10 +261,7 @@ func (p Policy) FromDocument(id string, raw []byte) (Client, error) {
 		m.GrantTypes = []string{GrantAuthorizationCode}
 	}
 	m.GrantTypes = among(m.GrantTypes, p.GrantTypes)
-	if m.Scope == "" {
-		m.Scope = strings.Join(p.Scopes, " ")
-	}
-	m.Scope = strings.Join(among(strings.Fields(m.Scope), p.Scopes), " ")
+	m.Scope = strings.Join(among(strings.Fields(p.registered(m.Scope)), p.Scopes), " ")
 	m.DetailsTypes = among(m.DetailsTypes, p.DetailsTypes)
 	c := Client{ID: id, RegisteredBy: ByDocument}
 	if err := m.Set(&c); err != nil {
