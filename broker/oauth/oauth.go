@@ -51,6 +51,9 @@ const (
 	PathDeviceAuthorization = "/device_authorization" // RFC 8628 section 3.1
 	PathDevice              = "/device"               // where people enter a device's code
 
+	// PathForwardAuth is what reverse proxies ask (nginx: auth_request), itself and with the original path below it.
+	PathForwardAuth = "/forward-auth"
+
 	PathOpenIDConfiguration = "/.well-known/openid-configuration"       // OpenID Connect Discovery section 4
 	PathServerMetadata      = "/.well-known/oauth-authorization-server" // RFC 8414 section 3
 )
