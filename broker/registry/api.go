@@ -95,9 +95,10 @@ var CommonDetailsFields = []string{"locations", "actions", "datatypes", "identif
 
 // Bounds of an api.
 const (
-	maxAPIs     = 256 // beyond that, one list in a file is no way to keep them
-	maxSentence = 200 // bytes: what a person reads before pressing a button
-	maxFields   = 32  // of a type of authorization_details, and values of a field
+	maxAPIs = 256 // beyond that, one list in a file is no way to keep them
+	// MaxSentence bounds what a person reads before pressing a button, in bytes.
+	MaxSentence = 200
+	maxFields   = 32 // of a type of authorization_details, and values of a field
 	// maxScopes bounds the scopes of an api. Public descriptions of large ones define more than a hundred.
 	maxScopes = 256
 	// maxAPIBytes bounds an api as JSON: it has to fit into one document, which is longer as BSON by a half at most where endpoints are as
@@ -148,8 +149,8 @@ func (a *API) Validate() error {
 	if err := CheckIdentifier(a.Identifier); err != nil {
 		bad("identifier", "%q: %w", a.Identifier, err)
 	}
-	if !readable(a.Name, maxName) {
-		bad("name", "1 to %d printable bytes are needed: people read it when they consent", maxName)
+	if !readable(a.Name, MaxName) {
+		bad("name", "1 to %d printable bytes are needed: people read it when they consent", MaxName)
 	}
 	if len(a.Scopes) == 0 && len(a.DetailsTypes) == 0 {
 		bad("scopes", "at least one scope or type of authorization_details is needed: otherwise nothing could be asked for")
@@ -162,12 +163,12 @@ func (a *API) Validate() error {
 	}
 	for i, scope := range a.Scopes {
 		switch {
-		case !scopePattern.MatchString(scope.Name):
+		case !IsScope(scope.Name):
 			bad("scopes", "%q is not a scope (RFC 6749 section 3.3)", scope.Name)
 		case slices.ContainsFunc(a.Scopes[:i], func(s Scope) bool { return s.Name == scope.Name }):
 			bad("scopes", "%q is there twice", scope.Name)
-		case !readable(scope.Sentence, maxSentence):
-			bad("scopes", "%q needs a sentence of 1 to %d printable bytes, which people read before they say yes", scope.Name, maxSentence)
+		case !readable(scope.Sentence, MaxSentence):
+			bad("scopes", "%q needs a sentence of 1 to %d printable bytes, which people read before they say yes", scope.Name, MaxSentence)
 		}
 	}
 	for i := range a.DetailsTypes {
@@ -215,8 +216,8 @@ func (t *DetailsType) problems() []string {
 	if !detailsPattern.MatchString(t.Type) {
 		add(`it is not 1 to 128 visible ASCII characters without " and \`)
 	}
-	if !readable(t.Sentence, maxSentence) {
-		add("it needs a sentence of 1 to %d printable bytes, which people read before they say yes", maxSentence)
+	if !readable(t.Sentence, MaxSentence) {
+		add("it needs a sentence of 1 to %d printable bytes, which people read before they say yes", MaxSentence)
 	}
 	if len(t.Fields) > maxFields {
 		add("more than %d fields", maxFields)
@@ -229,8 +230,8 @@ func (t *DetailsType) problems() []string {
 			add("the field %q is there twice", field.Name)
 		case len(field.Values) > maxFields:
 			add("the field %q has more than %d values", field.Name, maxFields)
-		case slices.ContainsFunc(field.Values, func(v string) bool { return !readable(v, maxSentence) }):
-			add("the field %q has a value that is not 1 to %d printable bytes", field.Name, maxSentence)
+		case slices.ContainsFunc(field.Values, func(v string) bool { return !readable(v, MaxSentence) }):
+			add("the field %q has a value that is not 1 to %d printable bytes", field.Name, MaxSentence)
 		}
 	}
 	return problems

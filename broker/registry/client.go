@@ -67,6 +67,9 @@ var (
 	defaultGrants = []string{GrantAuthorizationCode, GrantRefreshToken}
 )
 
+// IsScope says whether a string may be a scope (RFC 6749 section 3.3), which is no longer than 256 bytes here.
+func IsScope(name string) bool { return scopePattern.MatchString(name) }
+
 // KeyEncryptionAlgorithms are the values of id_token_encrypted_response_alg (RFC 7518 section 4.1).
 func KeyEncryptionAlgorithms() []string { return slices.Clone(keyEncAlgs) }
 
@@ -74,8 +77,9 @@ func KeyEncryptionAlgorithms() []string { return slices.Clone(keyEncAlgs) }
 func ContentEncryptions() []string { return slices.Clone(contentEncs) }
 
 const (
-	maxName  = 100 // bytes: what a button and a headline can show
-	maxItems = 64  // scopes, connectors
+	// MaxName bounds the name of a client or an api, in bytes: what a button and a headline can show.
+	MaxName  = 100
+	maxItems = 64 // scopes, connectors
 	// maxJWKS bounds a client's keys as JSON: a dozen RSA keys with certificates.
 	maxJWKS = 16 << 10
 	// maxText bounds what has no other bound: names in certificates, acr values, contacts.
@@ -319,8 +323,8 @@ func (c *Client) Validate() error {
 			bad(field, "%q is none of %s", value, choices(allowed))
 		}
 	}
-	if strings.TrimSpace(c.Name) == "" || len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		bad("name", "1 to %d printable bytes are needed: people read it when they sign in", maxName)
+	if strings.TrimSpace(c.Name) == "" || len(c.Name) > MaxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		bad("name", "1 to %d printable bytes are needed: people read it when they sign in", MaxName)
 	}
 	for field, value := range map[string]string{
 		"website": c.Website, "logo_uri": c.LogoURI, "policy_uri": c.PolicyURI, "tos_uri": c.TosURI,
@@ -393,7 +397,7 @@ func (c *Client) Validate() error {
 		bad("resource_server_of", "a public client cannot introspect: whoever knows its id could")
 	}
 	for i, scope := range c.Scopes {
-		if !scopePattern.MatchString(scope) {
+		if !IsScope(scope) {
 			bad(at("scopes", i), "%q is not a scope (RFC 6749 section 3.3)", scope)
 		}
 	}

@@ -12,13 +12,14 @@ import (
 
 // Bounds of an api's endpoints.
 const (
-	// maxEndpoints bounds the endpoints of an api: the largest public descriptions have about as many operations, and few documents
+	// MaxEndpoints bounds the endpoints of an api: the largest public descriptions have about as many operations, and few documents
 	// within the store's bounds could hold more.
-	maxEndpoints = 1000
+	MaxEndpoints = 1000
 	// maxPath bounds a pattern, in bytes: a path that is longer is no path that somebody wrote.
 	maxPath = 1024
 	// maxAlternatives bounds the sets of scopes of an endpoint: a challenge names one of them, and who asks should be able to know which.
-	maxAlternatives = 16
+	// Public descriptions have operations with 25.
+	maxAlternatives = 32
 )
 
 var (
@@ -122,8 +123,8 @@ type EndpointProblem struct {
 
 // EndpointProblems says what is wrong with the api's endpoints, in their order.
 func (a *API) EndpointProblems() []EndpointProblem {
-	if len(a.Endpoints) > maxEndpoints {
-		return []EndpointProblem{{Index: maxEndpoints, Field: "path", Err: fmt.Errorf("%d endpoints are more than %d", len(a.Endpoints), maxEndpoints)}}
+	if len(a.Endpoints) > MaxEndpoints {
+		return []EndpointProblem{{Index: MaxEndpoints, Field: "path", Err: fmt.Errorf("%d endpoints are more than %d", len(a.Endpoints), MaxEndpoints)}}
 	}
 	var problems []EndpointProblem
 	patterns := make([][]segment, len(a.Endpoints))

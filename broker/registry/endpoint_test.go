@@ -194,7 +194,7 @@ func TestEndpointsThatCannotBeRegistered(t *testing.T) {
 		`GET /a acr=a"b`:                    "visible ASCII",
 		"GET /a acr=":                       "visible ASCII",
 		"GET /a acr=a acr=a":                "there twice",
-		"GET /a read" + strings.Repeat(" | write", 17): "17 are more than 16",
+		"GET /a read" + strings.Repeat(" | write", 33): "33 are more than 32",
 	} {
 		err := endpoints(t, text).Validate()
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -156,7 +156,7 @@ func (p Policy) complete(c *Client) error {
 // nameFor is a name for a client that has given none: where people go to from it.
 func nameFor(c *Client) string {
 	for _, uri := range append([]string{c.ID}, c.RedirectURIs...) {
-		if u, err := url.Parse(uri); err == nil && u.Scheme == "https" && u.Host != "" && len(u.Host) <= maxName {
+		if u, err := url.Parse(uri); err == nil && u.Scheme == "https" && u.Host != "" && len(u.Host) <= MaxName {
 			return u.Host
 		}
 	}
