@@ -179,8 +179,8 @@ func TestTheConsentPageSaysThatNobodyCheckedTheApp(t *testing.T) {
 		t.Errorf("an operator's own registration is doubted:\n%s", page.Body)
 	}
 	native := register(t, e, document{"client_name": "Tool", "redirect_uris": []string{"http://127.0.0.1/cb"}, "token_endpoint_auth_method": "none"})
-	if page := consentPage(t, NewBrowser(t), e, native.Client); !strings.Contains(page.Body, "a program on this device") {
-		t.Errorf("a local app is not said to be one:\n%s", page.Body)
+	if page := consentPage(t, NewBrowser(t), e, native.Client); !strings.Contains(page.Body, "a program on this device") || strings.Contains(page.Body, "we remember it") {
+		t.Errorf("a local app is not said to be one, whose yes is not remembered:\n%s", page.Body)
 	}
 }
 

@@ -10,9 +10,9 @@ const (
 	// corsMaxAge is for how long, in seconds, a browser may remember a preflight answer: two hours, the most that
 	// Chromium honours.
 	corsMaxAge = "7200"
-	// corsAllowHeaders are what apps send beyond the simple headers. They are listed because '*' does not cover
-	// Authorization (Fetch standard, section 4.9).
-	corsAllowHeaders = "Authorization, Content-Type, DPoP"
+	// corsAllowHeaders are what apps send beyond the simple headers: clients of the Model Context Protocol say its version when
+	// they look for metadata. They are listed because '*' does not cover Authorization (Fetch standard, section 4.9).
+	corsAllowHeaders = "Authorization, Content-Type, DPoP, MCP-Protocol-Version"
 	// corsExposeHeaders are what apps need to read: why a token was refused (RFC 6750 section 3), the next proof's
 	// nonce (RFC 9449 section 8), when to come back, and the reference of an error.
 	corsExposeHeaders = "WWW-Authenticate, DPoP-Nonce, Retry-After, X-Request-Id"

@@ -108,7 +108,7 @@ func TestCORS(t *testing.T) {
 		for name, want := range map[string]string{
 			"Access-Control-Allow-Origin":      "*",
 			"Access-Control-Allow-Methods":     "GET, POST, HEAD, OPTIONS",
-			"Access-Control-Allow-Headers":     "Authorization, Content-Type, DPoP",
+			"Access-Control-Allow-Headers":     "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
 			"Access-Control-Max-Age":           "7200",
 			"Access-Control-Allow-Credentials": "",
 		} {
