@@ -115,6 +115,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		return err
 	}
 	warnOfFixed(upstream, o.Log)
+	warnOfUnknownAPIs(cfg, b.APIs, o.Log)
 	pages, err := templates.New(templates.Options{Brand: templates.Brand{
 		Name: cfg.Brand.Name, LogoURL: cfg.Brand.LogoURL, SupportURL: cfg.Brand.SupportURL,
 	}})
@@ -236,10 +237,11 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 }
 
 // Run does what has to be done beside answering requests, until ctx ends: signing keys are rotated, and those that another node
-// made are read; apps are told of sign-outs.
+// made are read, as are the apis that were registered elsewhere; apps are told of sign-outs.
 func (b *Broker) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { b.keys.Run(ctx) })
+	work.Go(func() { b.APIs.Run(ctx) })
 	work.Go(func() { b.Courier.Run(ctx) })
 	work.Wait()
 }
@@ -304,6 +306,19 @@ func warnOfFixed(all []connectors.Connector, log *slog.Logger) {
 		if info := c.Info(); info.Type == config.ConnectorFixed {
 			log.Warn("INSECURE: this connector signs everybody in as one person, without a password and without a question; it is for test runs alone",
 				slog.String("connector", info.Name))
+		}
+	}
+}
+
+// warnOfUnknownAPIs says which clients of the configuration answer for apis that nobody has registered. That is no error: an api may be registered
+// later, and until then there are no tokens to ask about.
+func warnOfUnknownAPIs(cfg *config.Config, apis *registry.APIs, log *slog.Logger) {
+	for i := range cfg.Clients {
+		for _, identifier := range cfg.Clients[i].ResourceServerOf {
+			if apis.Get(identifier) == nil {
+				log.Warn("a client of the configuration is the resource server of an api that is not registered",
+					slog.String("client_id", cfg.Clients[i].ClientID), slog.String("api", identifier))
+			}
 		}
 	}
 }

@@ -75,7 +75,10 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Data, error) {
 	d.Clients = registry.New(d.Backend, registry.Options{
 		Hasher: ring, Now: o.Now, NewID: token.NewID, NewSecret: token.NewSecret, Audit: d.Audit,
 	})
-	if d.APIs, err = openAPIs(cfg); err != nil {
+	if d.APIs, err = openAPIs(cfg); err == nil {
+		err = d.APIs.Keep(ctx, d.Backend, registry.APIsOptions{Now: o.Now, NewID: token.NewID, Audit: d.Audit, Log: o.Log})
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.Grants = grant.New(d.Backend, o.Now)

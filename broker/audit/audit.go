@@ -1,4 +1,4 @@
-// Package audit records what happened to accounts, grants and clients, for whoever has to find out later: as a document each,
+// Package audit records what happened to accounts, grants, clients and apis, for whoever has to find out later: as a document each,
 // and as a line in the log.
 //
 // Everything that changes who may do what calls it. An event names ids and reasons, never a secret, a token or an address. Recording
@@ -6,6 +6,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"log/slog"
@@ -36,6 +37,9 @@ const (
 	ClientChanged  Kind = "client.changed"
 	ClientRemoved  Kind = "client.removed"
 	SecretRotated  Kind = "client.secret_rotated"
+	APIAdded       Kind = "api.added"
+	APIChanged     Kind = "api.changed"
+	APIRemoved     Kind = "api.removed"
 	// LogoutUndelivered: a client did not take the news that a session ended, and may still know the person as signed in.
 	LogoutUndelivered Kind = "logout.undelivered"
 )
@@ -45,6 +49,7 @@ type Event struct {
 	Kind      Kind      `json:"kind"`
 	AccountID string    `json:"account_id,omitempty"`
 	ClientID  string    `json:"client_id,omitempty"`
+	API       string    `json:"api,omitempty"` // its identifier
 	Connector string    `json:"connector,omitempty"`
 	GrantID   string    `json:"grant_id,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
@@ -88,12 +93,9 @@ func (r *Recorder) Record(ctx context.Context, e Event) {
 		e.Reason = strings.ToValidUTF8(e.Reason[:maxReason], "")
 	}
 	r.o.Log.LogAttrs(ctx, slog.LevelInfo, "event",
-		slog.String("kind", string(e.Kind)), slog.String("account_id", e.AccountID), slog.String("client_id", e.ClientID),
+		slog.String("kind", string(e.Kind)), slog.String("account_id", e.AccountID), slog.String("client_id", e.ClientID), slog.String("api", e.API),
 		slog.String("connector", e.Connector), slog.String("grant_id", e.GrantID), slog.String("reason", e.Reason))
-	owner := e.AccountID
-	if owner == "" {
-		owner = e.ClientID
-	}
+	owner := cmp.Or(e.AccountID, e.ClientID, e.API)
 	doc := &store.Doc[Event]{
 		Meta:  store.Meta{ID: strings.ToLower(rand.Text()), Owner: ownerKey(owner), Expires: e.At.Add(retention)},
 		Value: e,
@@ -104,7 +106,7 @@ func (r *Recorder) Record(ctx context.Context, e Event) {
 	}
 }
 
-// Of lists the events of an account, or of a client where no account was involved, in no particular order.
+// Of lists the events of an account, or of a client where no account was involved, or of an api, in no particular order.
 func (r *Recorder) Of(ctx context.Context, owner, after string) ([]*store.Doc[Event], error) {
 	return r.docs.List(ctx, store.Query{Owner: ownerKey(owner), After: after})
 }

@@ -60,7 +60,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery, State: readableState(a.params)}
 	if refusal == nil {
-		req, refusal = s.judge(a, redirectURI)
+		req, refusal = s.judge(r.Context(), a, redirectURI)
 	}
 	doc := s.flows.Draft(req, s.browser(w, r))
 	if refusal == nil && a.once != nil {
@@ -208,9 +208,9 @@ func internalPage(err error) ErrorPage {
 	}
 }
 
-// judge decides on everything else an authorization request says. It does no IO. Even where it
+// judge decides on everything else an authorization request says. It does no IO, unless the request names what no api is known to define. Even where it
 // refuses, the request it returns says how to tell the app.
-func (s *Server) judge(a *asked, redirectURI string) (flow.Request, *Error) {
+func (s *Server) judge(ctx context.Context, a *asked, redirectURI string) (flow.Request, *Error) {
 	client := a.client
 	req := flow.Request{ClientID: client.ID, RedirectURI: redirectURI, ResponseMode: modeQuery, Once: a.once}
 	p, refusal := parseParams(a.params)
@@ -235,8 +235,8 @@ func (s *Server) judge(a *asked, redirectURI string) (flow.Request, *Error) {
 	if refusal := s.judgeWay(a, &req); refusal != nil {
 		return req, refusal
 	}
-	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{
-		judgeResponseType, judgeUnsupported, s.judgeScope, judgePKCE, judgeDPoP, judgePrompt, s.judgeHints, judgeClaims,
+	for _, step := range []judgement{
+		judgeResponseType, judgeUnsupported, s.judgeScope(ctx), judgePKCE, judgeDPoP, judgePrompt, s.judgeHints, judgeClaims,
 	} {
 		if refusal := step(p, client, &req); refusal != nil {
 			return req, refusal
@@ -279,22 +279,27 @@ func judgeUnsupported(p params, _ *registry.Client, _ *flow.Request) *Error {
 	return nil
 }
 
+// judgement is one step of a request's: what it reads of the parameters it writes to the request.
+type judgement func(p params, client *registry.Client, req *flow.Request) *Error
+
 // judgeScope judges what is asked for.
-func (s *Server) judgeScope(p params, client *registry.Client, req *flow.Request) *Error {
-	w, refusal := readWish(p)
-	if refusal != nil {
-		return refusal
+func (s *Server) judgeScope(ctx context.Context) judgement {
+	return func(p params, client *registry.Client, req *flow.Request) *Error {
+		w, refusal := s.readWish(ctx, p)
+		if refusal != nil {
+			return refusal
+		}
+		e, refusal := s.policy.entitle(client, w, true)
+		if refusal != nil {
+			return refusal
+		}
+		req.Scopes, req.Resources, req.Details = e.scopes, e.resources, e.details.String()
+		if nonce := p.get("nonce"); len(nonce) > maxOpaque {
+			return refuse(codeInvalidRequest, "nonce is longer than %d bytes", maxOpaque)
+		}
+		req.Nonce = p.get("nonce")
+		return nil
 	}
-	e, refusal := s.policy.entitle(client, w, true)
-	if refusal != nil {
-		return refusal
-	}
-	req.Scopes, req.Resources, req.Details = e.scopes, e.resources, e.details.String()
-	if nonce := p.get("nonce"); len(nonce) > maxOpaque {
-		return refuse(codeInvalidRequest, "nonce is longer than %d bytes", maxOpaque)
-	}
-	req.Nonce = p.get("nonce")
-	return nil
 }
 
 // judgePKCE demands a S256 challenge (RFC 9700 section 2.1.1, RFC 7636 section 4.3), of confidential clients too.

@@ -189,7 +189,7 @@ func FuzzAuthorizationRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		req, refusal := s.judge(&asked{client: client, params: query}, client.RedirectURIs[0])
+		req, refusal := s.judge(t.Context(), &asked{client: client, params: query}, client.RedirectURIs[0])
 		if len(req.State) > maxOpaque || len(req.Nonce) > maxOpaque || len(req.LoginHint) > maxHint {
 			t.Error("an unbounded value got through")
 		}

@@ -52,6 +52,15 @@ func (d details) String() string {
 	return "[" + strings.Join(all, ",") + "]"
 }
 
+// types are the types of the objects.
+func (d details) types() []string {
+	var types []string
+	for i := range d {
+		types = append(types, d[i].kind)
+	}
+	return types
+}
+
 func badDetails(format string, args ...any) *Error {
 	return refuse(codeInvalidDetails, format, args...)
 }

@@ -46,7 +46,7 @@ func (s *Server) startDevice(r *http.Request) (*deviceResponse, error) {
 		return nil, refuse(codeUnauthorizedClient, "this client is not registered for the grant type %s", registry.GrantDeviceCode)
 	}
 	req := flow.Request{ClientID: client.ID}
-	for _, step := range []func(params, *registry.Client, *flow.Request) *Error{s.judgeScope, judgePrompt, judgeClaims} {
+	for _, step := range []judgement{s.judgeScope(r.Context()), judgePrompt, judgeClaims} {
 		if refusal := step(p, client, &req); refusal != nil {
 			return nil, refusal
 		}

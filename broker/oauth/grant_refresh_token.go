@@ -29,9 +29,9 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if refusal := judgeBinding(&g.Value, t.binding); refusal != nil {
 		return nil, refusal
 	}
-	entitled, err := entitlementOf(g.Value.Scopes, g.Value.Resources, g.Value.Details)
-	if err != nil {
-		return nil, internal(err)
+	entitled, refusal := s.granted(ctx, g.Value.Scopes, g.Value.Resources, g.Value.Details)
+	if refusal != nil {
+		return nil, refusal
 	}
 	target, refusal := s.policy.target(t.client, entitled, t.wish)
 	if refusal != nil {

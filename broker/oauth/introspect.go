@@ -81,6 +81,9 @@ func (s *Server) forResourceServer(client *registry.Client, access *token.Access
 func (s *Server) inspect(ctx context.Context, client *registry.Client, raw string) (introspection, error) {
 	if access, _, err := s.access.Verify(raw); err == nil {
 		if access.ClientID != client.ID {
+			if err := s.policy.apis.CatchUp(ctx, access.Scopes, access.Audience, nil); err != nil {
+				return introspection{}, internal(err)
+			}
 			if access = s.forResourceServer(client, access); access == nil {
 				return introspection{}, nil
 			}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/portico-id/portico/broker/keyset"
@@ -142,15 +143,43 @@ const (
 	jwksMaxAge     = 5 * time.Minute
 )
 
-// metadataHandler serves a document that never changes while the broker runs.
-func (s *Server) metadataHandler() (http.HandlerFunc, error) {
+// document is a metadata document as it is sent, of one generation of the apis.
+type document struct {
+	generation uint64
+	body       []byte
+	etag       string
+}
+
+func (s *Server) document() (*document, error) {
+	d := &document{generation: s.policy.apis.Generation()} // before they are read: what is read may be newer, and then is made once more
 	body, err := json.Marshal(s.metadata())
 	if err != nil {
 		return nil, err
 	}
-	etag := etagOf(body)
+	d.body, d.etag = body, etagOf(body)
+	return d, nil
+}
+
+// metadataHandler serves a document that changes with the apis alone.
+func (s *Server) metadataHandler() (http.HandlerFunc, error) {
+	first, err := s.document()
+	if err != nil {
+		return nil, err
+	}
+	var current atomic.Pointer[document]
+	current.Store(first)
 	return func(w http.ResponseWriter, r *http.Request) {
-		serveDocument(w, r, typeJSON, body, etag, metadataMaxAge)
+		d := current.Load()
+		if d.generation != s.policy.apis.Generation() {
+			fresh, err := s.document()
+			if err != nil {
+				s.writeError(w, r, internal(err))
+				return
+			}
+			current.Store(fresh)
+			d = fresh
+		}
+		serveDocument(w, r, typeJSON, d.body, d.etag, metadataMaxAge)
 	}, nil
 }
 

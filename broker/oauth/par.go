@@ -71,7 +71,7 @@ func (s *Server) answerPush(w http.ResponseWriter, r *http.Request) (*pushedResp
 	if page != nil {
 		return nil, refuse(codeInvalidRequest, "%s", page.Message)
 	}
-	if _, refusal := s.judge(a, redirectURI); refusal != nil {
+	if _, refusal := s.judge(r.Context(), a, redirectURI); refusal != nil {
 		return nil, refusal
 	}
 	// A proof says to which key the code is to be bound, as dpop_jkt does (RFC 9449 section 10.1).

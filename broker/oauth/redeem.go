@@ -17,9 +17,9 @@ import (
 func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.SignIn) (*issuance, error) {
 	ctx := t.http.Context()
 	// A token request of these grants has no scope parameter: what was agreed to is what there is.
-	entitled, err := entitlementOf(req.Scopes, req.Resources, req.Details)
-	if err != nil {
-		return nil, internal(err)
+	entitled, refusal := s.granted(ctx, req.Scopes, req.Resources, req.Details)
+	if refusal != nil {
+		return nil, refusal
 	}
 	target, refusal := s.policy.target(t.client, entitled, wish{resources: t.wish.resources, details: t.wish.details})
 	if refusal != nil {

@@ -95,7 +95,6 @@ var CommonDetailsFields = []string{"locations", "actions", "datatypes", "identif
 
 // Bounds of an api.
 const (
-	maxAPIs = 256 // beyond that, one list in a file is no way to keep them
 	// MaxSentence bounds what a person reads before pressing a button, in bytes.
 	MaxSentence = 200
 	maxFields   = 32 // of a type of authorization_details, and values of a field
@@ -108,6 +107,9 @@ const (
 
 // detailsPattern is the alphabet of the types and fields of authorization_details: types are often URIs (RFC 9396 section 2.1).
 var detailsPattern = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,128}$`)
+
+// Is says whether two are the same api, be it at different times.
+func (a *API) Is(o *API) bool { return a.Identifier == o.Identifier }
 
 // HasScope says whether the api defines a scope.
 func (a *API) HasScope(name string) bool {
@@ -254,96 +256,3 @@ func CheckIdentifier(identifier string) error {
 	}
 	return nil
 }
-
-// APIs are the apis there are. Its methods may be called concurrently.
-type APIs struct {
-	list      []*API
-	byID      map[string]*API
-	byScope   map[string][]*API
-	byDetails map[string][]*API
-	scopes    []string
-	types     []string
-	open      []string
-}
-
-// NewAPIs takes the apis of the configuration. reserved are the identifiers and scopes that are the broker's own. The error names
-// each api and field that is wrong.
-func NewAPIs(reserved Reserved, list ...API) (*APIs, error) {
-	s := &APIs{byID: map[string]*API{}, byScope: map[string][]*API{}, byDetails: map[string][]*API{}}
-	var problems []error
-	if len(list) > maxAPIs {
-		problems = append(problems, fmt.Errorf("%d apis are more than %d", len(list), maxAPIs))
-	}
-	for i := range list {
-		a := &list[i]
-		wrong := []error{a.Validate()}
-		if s.byID[a.Identifier] != nil {
-			wrong = append(wrong, errors.New("identifier: it is there twice"))
-		}
-		if a.Identifier == reserved.Issuer {
-			wrong = append(wrong, errors.New("identifier: it is the issuer's, which is the audience of the broker's own endpoints"))
-		}
-		for _, scope := range a.Scopes {
-			if slices.Contains(reserved.Scopes, scope.Name) {
-				wrong = append(wrong, fmt.Errorf("scopes: %q is the broker's own", scope.Name))
-			}
-		}
-		if err := errors.Join(wrong...); err != nil {
-			problems = append(problems, fmt.Errorf("api %q: %w", a.Identifier, err))
-			continue
-		}
-		s.add(a)
-	}
-	slices.Sort(s.scopes)
-	slices.Sort(s.types)
-	slices.Sort(s.open)
-	return s, errors.Join(problems...)
-}
-
-// Reserved is what no api may be called or define.
-type Reserved struct {
-	Issuer string
-	Scopes []string
-}
-
-func (s *APIs) add(a *API) {
-	a.routes = routes(a.Endpoints)
-	s.list = append(s.list, a)
-	s.byID[a.Identifier] = a
-	for _, scope := range a.Scopes {
-		if len(s.byScope[scope.Name]) == 0 {
-			s.scopes = append(s.scopes, scope.Name)
-		}
-		s.byScope[scope.Name] = append(s.byScope[scope.Name], a)
-		if a.SelfRegistered && !slices.Contains(s.open, scope.Name) {
-			s.open = append(s.open, scope.Name)
-		}
-	}
-	for _, t := range a.DetailsTypes {
-		if len(s.byDetails[t.Type]) == 0 {
-			s.types = append(s.types, t.Type)
-		}
-		s.byDetails[t.Type] = append(s.byDetails[t.Type], a)
-	}
-}
-
-// Get is the api of that identifier, or nil. What these methods return is shared: it must not be changed.
-func (s *APIs) Get(identifier string) *API { return s.byID[identifier] }
-
-// List is all apis, in the order of the configuration.
-func (s *APIs) List() []*API { return s.list }
-
-// WithScope are the apis that define a scope.
-func (s *APIs) WithScope(name string) []*API { return s.byScope[name] }
-
-// WithDetails are the apis that define a type of authorization_details.
-func (s *APIs) WithDetails(name string) []*API { return s.byDetails[name] }
-
-// Scopes are the names of all scopes that apis define, sorted.
-func (s *APIs) Scopes() []string { return s.scopes }
-
-// SelfRegisteredScopes are the names of the scopes that clients may ask people for which nobody here has registered, sorted.
-func (s *APIs) SelfRegisteredScopes() []string { return s.open }
-
-// DetailsTypes are the names of all types of authorization_details, sorted.
-func (s *APIs) DetailsTypes() []string { return s.types }

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -18,8 +19,12 @@ type askedScope struct {
 	view templates.ScopeView
 }
 
-// askedScopes are what a request asks a person for, authorization_details apart, each in the words of whoever defines it.
-func (s *Service) askedScopes(req *flow.Request) []askedScope {
+// askedScopes are what a request asks a person for, authorization_details apart, each in the words of whoever defines it. The node that judged the
+// request may have known an api that this one has yet to read: what it does not know, it cannot ask about.
+func (s *Service) askedScopes(ctx context.Context, req *flow.Request) ([]askedScope, error) {
+	if err := s.o.APIs.CatchUp(ctx, req.Asked(), req.Resources, nil); err != nil {
+		return nil, err
+	}
 	var asked []askedScope
 	speaking := map[string]bool{} // apis that have a sentence of their own here
 	for _, scope := range req.Asked() {
@@ -27,16 +32,22 @@ func (s *Service) askedScopes(req *flow.Request) []askedScope {
 			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: sentence}})
 			continue
 		}
+		defined := false
 		for _, api := range s.o.APIs.WithScope(scope) {
 			if !slices.Contains(req.Resources, api.Identifier) {
 				continue
 			}
+			defined = true
 			speaking[api.Identifier] = true
 			i := slices.IndexFunc(api.Scopes, func(d registry.Scope) bool { return d.Name == scope })
 			asked = append(asked, askedScope{
 				key:  consentKey(scope, api),
 				view: templates.ScopeView{Name: scope, Sentence: api.Scopes[i].Sentence, API: api.Name},
 			})
+		}
+		if !defined {
+			// Its api was removed since the request was judged. Should it come back, nobody is to have it without having been asked.
+			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: "Something that is no longer there"}})
 		}
 	}
 	// An api that is named without anything else still learns who the person is.
@@ -50,16 +61,28 @@ func (s *Service) askedScopes(req *flow.Request) []askedScope {
 			view: templates.ScopeView{Name: resource, Sentence: "Show who you are", API: api.Name},
 		})
 	}
-	return asked
+	return asked, nil
 }
 
 // asksInDetail says whether an authorization_details object of the request is for the api: what that says is shown itself.
 func asksInDetail(req *flow.Request, api *registry.API) bool {
 	objects, err := detailObjects(req)
 	return err == nil && slices.ContainsFunc(objects, func(object map[string]any) bool {
-		kind, _ := object["type"].(string)
-		return api.Details(kind) != nil
+		return api.Details(kindOf(object)) != nil
 	})
+}
+
+func kindOf(object map[string]any) string {
+	kind, _ := object["type"].(string)
+	return kind
+}
+
+func kindsOf(objects []map[string]any) []string {
+	kinds := make([]string, len(objects))
+	for i := range objects {
+		kinds[i] = kindOf(objects[i])
+	}
+	return kinds
 }
 
 // detailObjects reads what oauth judged and wrote; nil if there is nothing.
@@ -87,14 +110,17 @@ func keysOf(asked []askedScope) []string {
 
 // askedDetails are the authorization_details of a request in words (RFC 9396 section 2): what the api says of the type, and what
 // each field says.
-func (s *Service) askedDetails(req *flow.Request) ([]templates.DetailView, error) {
+func (s *Service) askedDetails(ctx context.Context, req *flow.Request) ([]templates.DetailView, error) {
 	objects, err := detailObjects(req)
+	if err == nil {
+		err = s.o.APIs.CatchUp(ctx, nil, req.Resources, kindsOf(objects))
+	}
 	if err != nil {
 		return nil, err
 	}
 	views := make([]templates.DetailView, 0, len(objects))
 	for _, object := range objects {
-		kind, _ := object["type"].(string)
+		kind := kindOf(object)
 		view := templates.DetailView{Type: kind}
 		names := slices.Sorted(maps.Keys(object))
 		for _, api := range s.o.APIs.WithDetails(kind) {

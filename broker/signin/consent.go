@@ -22,13 +22,12 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	asked := s.askedScopes(&f.Request)
-	missing, err := s.o.Consents.Missing(ctx, account.ID, client.ID, keysOf(asked))
+	asked, missing, err := s.missingConsent(ctx, f, client, account.ID)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	details, err := s.askedDetails(&f.Request)
+	details, err := s.askedDetails(ctx, &f.Request)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
@@ -64,7 +63,11 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request, doc *flow.Doc,
 	}
 	switch r.PostFormValue("decision") {
 	case "allow":
-		if err := s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, keysOf(s.askedScopes(&f.Request))); err != nil {
+		asked, err := s.askedScopes(r.Context(), &f.Request)
+		if err == nil {
+			err = s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, keysOf(asked))
+		}
+		if err != nil {
 			s.showError(w, r, nil, *ourFault(err))
 			return
 		}

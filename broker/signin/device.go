@@ -208,7 +208,12 @@ func (s *Service) showDeviceConsent(w http.ResponseWriter, r *http.Request, doc 
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	details, err := s.askedDetails(&f.Request)
+	asked, err := s.askedScopes(r.Context(), &f.Request)
+	if err != nil {
+		s.showError(w, r, nil, *ourFault(err))
+		return
+	}
+	details, err := s.askedDetails(r.Context(), &f.Request)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
@@ -226,7 +231,7 @@ func (s *Service) showDeviceConsent(w http.ResponseWriter, r *http.Request, doc 
 		Age:          s.o.Now().Sub(waiting.Value.CreatedAt),
 		UserAgent:    from.UserAgent,
 	}
-	for _, scope := range s.askedScopes(&f.Request) {
+	for _, scope := range asked {
 		page.Scopes = append(page.Scopes, scope.view)
 	}
 	s.page(w, r, doc, http.StatusOK, func(b *pageWriter) error { return s.o.Pages.DeviceConfirm(b, page) })

@@ -402,8 +402,16 @@ func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *regist
 	case !client.Verified() && registry.Local(f.Request.RedirectURI):
 		return true, nil // any program on the person's machine can say that it is this one (RFC 8252 section 8.6)
 	}
-	missing, err := s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(s.askedScopes(&f.Request)))
+	_, missing, err := s.missingConsent(ctx, f, client, accountID)
 	return len(missing) > 0, err
+}
+
+// missingConsent is what the app asks for, and the keys of what of it the person has not said yes to before.
+func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *registry.Client, accountID string) (asked []askedScope, missing []string, err error) {
+	if asked, err = s.askedScopes(ctx, &f.Request); err == nil {
+		missing, err = s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(asked))
+	}
+	return asked, missing, err
 }
 
 func (s *Service) record(r *http.Request, e audit.Event) {

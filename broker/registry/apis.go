@@ -1,0 +1,520 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/portico-id/portico/broker/audit"
+	"github.com/portico-id/portico/broker/store"
+)
+
+// Errors of APIs. Compare with errors.Is.
+var (
+	// ErrAPINotFound says that no api has this identifier.
+	ErrAPINotFound = errors.New("no such api")
+	// ErrAPIStatic says that the api is in the configuration, where alone it can be changed.
+	ErrAPIStatic = errors.New("the api is in the configuration file; change it there")
+	// ErrAPIExists says that another api has this identifier.
+	ErrAPIExists = errors.New("an api of this identifier is registered already")
+	// ErrAPIInvalid says that an api cannot be registered so; the errors within name each field.
+	ErrAPIInvalid = errors.New("the api cannot be registered so")
+)
+
+const (
+	// maxAPIs bounds the apis of the configuration, and those of the store: each node keeps all of them in memory.
+	maxAPIs = 256
+	// RereadEvery is how long another node may not know of an api that was changed here. It is short, since what was taken away may be used
+	// until then; reading a few documents is no load.
+	RereadEvery = 2 * time.Second
+	// catchUpEvery bounds how often names that no api has make a node read the store: strangers can send such as fast as they like.
+	catchUpEvery = 200 * time.Millisecond
+	// loadTimeout bounds a reading, which requests may wait for: longer than any store that is well takes.
+	loadTimeout = 5 * time.Second
+)
+
+// APIs are the apis there are: those of the configuration, which never change while the process runs, and those of the store, which commands
+// and other nodes change. Lookups see what was last read, without a lock and without IO; Run, Reload and CatchUp read again.
+// Its methods may be called concurrently, Keep before all others.
+type APIs struct {
+	reserved Reserved
+	static   *index
+	current  atomic.Pointer[index]
+
+	// Of the store; zero without Keep.
+	backend store.Backend
+	docs    store.Collection[API]
+	o       APIsOptions
+	begun   atomic.Int64 // readings
+
+	mu       sync.Mutex // of what follows; never held over IO
+	taken    int64      // the reading that current came of
+	failing  bool       // the last reading failed
+	leftOut  map[string]string
+	catching *catching
+}
+
+// APIsOptions are what APIs need to keep apis in a store. All are required.
+type APIsOptions struct {
+	Now   func() time.Time
+	NewID func() string
+	Audit *audit.Recorder
+	Log   *slog.Logger
+}
+
+// Reserved is what no api may be called or define.
+type Reserved struct {
+	Issuer string
+	Scopes []string
+}
+
+// index is the apis at one time. It does not change.
+type index struct {
+	list       []*API
+	byID       map[string]*API
+	byURL      map[string]*API
+	byScope    map[string][]*API
+	byDetails  map[string][]*API
+	scopes     []string
+	types      []string
+	open       []string
+	generation uint64
+	versions   map[string]version // of the documents that were read, by their ids
+}
+
+// version is a document that was read. Revision and owner tell it from what it was before, and from what took the place of it.
+type version struct {
+	rev   int64
+	owner string
+	api   *API
+	wrong error // it cannot be registered as it is
+}
+
+// NewAPIs takes the apis of the configuration. reserved are the identifiers and scopes that are the broker's own. The error names
+// each api and field that is wrong.
+func NewAPIs(reserved Reserved, list ...API) (*APIs, error) {
+	s := &APIs{reserved: reserved}
+	ix := newIndex()
+	var problems []error
+	if len(list) > maxAPIs {
+		problems = append(problems, fmt.Errorf("%d apis are more than %d", len(list), maxAPIs))
+	}
+	for _, a := range list {
+		a.Static = true
+		if err := errors.Join(a.Validate(), s.clash(ix, &a)); err != nil {
+			problems = append(problems, fmt.Errorf("api %q: %w", a.Identifier, err))
+			continue
+		}
+		a.routes = routes(a.Endpoints)
+		ix.add(&a)
+	}
+	ix.sort()
+	s.static = ix
+	s.current.Store(ix)
+	return s, errors.Join(problems...)
+}
+
+// clash says what of an api is taken, by the broker itself or by an api of the index.
+func (s *APIs) clash(ix *index, a *API) error {
+	var problems []error
+	if ix.byID[a.Identifier] != nil {
+		problems = append(problems, errors.New("identifier: it is there twice"))
+	}
+	if a.Identifier == s.reserved.Issuer {
+		problems = append(problems, errors.New("identifier: it is the issuer's, which is the audience of the broker's own endpoints"))
+	}
+	for _, scope := range a.Scopes {
+		if slices.Contains(s.reserved.Scopes, scope.Name) {
+			problems = append(problems, fmt.Errorf("scopes: %q is the broker's own", scope.Name))
+		}
+	}
+	if other := ix.byURL[a.URL]; other != nil && a.URL != "" {
+		problems = append(problems, fmt.Errorf("url: %q is that of the api %q; nobody could say whose a request is", a.URL, other.Identifier))
+	}
+	return errors.Join(problems...)
+}
+
+func newIndex() *index {
+	return &index{byID: map[string]*API{}, byURL: map[string]*API{}, byScope: map[string][]*API{}, byDetails: map[string][]*API{}, versions: map[string]version{}}
+}
+
+func (ix *index) add(a *API) {
+	ix.list = append(ix.list, a)
+	ix.byID[a.Identifier] = a
+	if a.URL != "" {
+		ix.byURL[a.URL] = a
+	}
+	for _, scope := range a.Scopes {
+		if len(ix.byScope[scope.Name]) == 0 {
+			ix.scopes = append(ix.scopes, scope.Name)
+		}
+		ix.byScope[scope.Name] = append(ix.byScope[scope.Name], a)
+		if a.SelfRegistered && !slices.Contains(ix.open, scope.Name) {
+			ix.open = append(ix.open, scope.Name)
+		}
+	}
+	for _, t := range a.DetailsTypes {
+		if len(ix.byDetails[t.Type]) == 0 {
+			ix.types = append(ix.types, t.Type)
+		}
+		ix.byDetails[t.Type] = append(ix.byDetails[t.Type], a)
+	}
+}
+
+func (ix *index) sort() {
+	slices.Sort(ix.scopes)
+	slices.Sort(ix.types)
+	slices.Sort(ix.open)
+}
+
+// Get is the api of that identifier, or nil. What these methods return is shared: it must not be changed. Two calls may see two states of the
+// registry, so that what they return is compared by identifier.
+func (s *APIs) Get(identifier string) *API { return s.current.Load().byID[identifier] }
+
+// List is all apis: those of the configuration in its order, then those of the store, the oldest first.
+func (s *APIs) List() []*API { return s.current.Load().list }
+
+// WithScope are the apis that define a scope.
+func (s *APIs) WithScope(name string) []*API { return s.current.Load().byScope[name] }
+
+// WithDetails are the apis that define a type of authorization_details.
+func (s *APIs) WithDetails(name string) []*API { return s.current.Load().byDetails[name] }
+
+// Scopes are the names of all scopes that apis define, sorted.
+func (s *APIs) Scopes() []string { return s.current.Load().scopes }
+
+// SelfRegisteredScopes are the names of the scopes that clients may ask people for which nobody here has registered, sorted.
+func (s *APIs) SelfRegisteredScopes() []string { return s.current.Load().open }
+
+// DetailsTypes are the names of all types of authorization_details, sorted.
+func (s *APIs) DetailsTypes() []string { return s.current.Load().types }
+
+// Generation is another number whenever the apis have changed: what is made of them is to be made again then. It is to be asked for before
+// what it stands for is read.
+func (s *APIs) Generation() uint64 { return s.current.Load().generation }
+
+// Keep adds the apis of a store, and reads them. An api of the store that the configuration leaves no room for is left out, and the log says so.
+func (s *APIs) Keep(ctx context.Context, b store.Backend, o APIsOptions) error {
+	s.backend, s.docs, s.o = b, store.NewCollection[API](b, apisCollection), o
+	return s.Reload(ctx)
+}
+
+const apisCollection = "apis"
+
+// Run reads the store again every RereadEvery until ctx ends. Where that fails, what was known before stays in use, and the log says so once.
+func (s *APIs) Run(ctx context.Context) {
+	ticker := time.NewTicker(RereadEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = s.Reload(ctx) // which logs it
+		}
+	}
+}
+
+// Reload reads the store again. When it returns nil, everything is known that was in the store when it was called. On an error, what
+// was known before stays in use.
+func (s *APIs) Reload(ctx context.Context) error {
+	if s.backend == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	number := s.begun.Add(1)
+	docs, err := s.load(ctx)
+	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of the store
+		s.say(err)
+	}
+	if err != nil {
+		return fmt.Errorf("read the registered apis: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number < s.taken {
+		return nil // a reading that began later has ended before
+	}
+	s.taken = number
+	ix, leftOut := s.build(docs)
+	s.current.Store(ix)
+	for identifier, why := range leftOut {
+		if s.leftOut[identifier] != why {
+			s.o.Log.Warn("a registered api is left out", slog.String("api", identifier), slog.String("cause", why))
+		}
+	}
+	s.leftOut = leftOut
+	return nil
+}
+
+// say logs the first of several readings that fail, and that they no longer do.
+func (s *APIs) say(err error) {
+	s.mu.Lock()
+	was := s.failing
+	s.failing = err != nil
+	s.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		s.o.Log.Error("the registered apis cannot be read; those known before stay in use", slog.Any("cause", err))
+	case err == nil && was:
+		s.o.Log.Info("the registered apis can be read again")
+	}
+}
+
+// load reads the documents. Those that have not changed since the current index are not decoded again.
+func (s *APIs) load(ctx context.Context) (map[string]version, error) {
+	known := s.current.Load().versions
+	docs := map[string]version{}
+	for after, more := "", true; more; {
+		read := 0
+		err := s.backend.List(ctx, apisCollection, store.Query{After: after}, func(meta store.Meta, decode func(any) error) error {
+			read, after = read+1, meta.ID
+			if v, ok := known[meta.ID]; ok && v.rev == meta.Rev && v.owner == meta.Owner {
+				docs[meta.ID] = v
+				return nil
+			}
+			a := new(API)
+			if err := decode(a); err != nil {
+				return err
+			}
+			a.routes = routes(a.Endpoints)
+			docs[meta.ID] = version{rev: meta.Rev, owner: meta.Owner, api: a, wrong: a.Validate()}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		more = read == store.MaxPage
+	}
+	return docs, nil
+}
+
+// build makes the index of the configuration's apis and of what was read, and says what had to be left out of it, and why. The current one is kept if
+// nothing has changed.
+func (s *APIs) build(docs map[string]version) (*index, map[string]string) {
+	current := s.current.Load()
+	changed := len(docs) != len(current.versions)
+	list := make([]version, 0, len(docs))
+	for id, v := range docs {
+		changed = changed || current.versions[id].api != v.api
+		list = append(list, v)
+	}
+	if !changed {
+		return current, s.leftOut
+	}
+	slices.SortFunc(list, func(a, b version) int {
+		return cmp.Or(a.api.CreatedAt.Compare(b.api.CreatedAt), cmp.Compare(a.api.Identifier, b.api.Identifier))
+	})
+	ix := newIndex()
+	ix.generation, ix.versions = current.generation+1, docs
+	for _, a := range s.static.list {
+		ix.add(a)
+	}
+	leftOut := map[string]string{}
+	for _, v := range list {
+		// Every node decides alike, by what is older.
+		if err := errors.Join(v.wrong, s.clash(ix, v.api)); err != nil {
+			leftOut[v.api.Identifier] = err.Error()
+			continue
+		}
+		ix.add(v.api)
+	}
+	ix.sort()
+	return ix, leftOut
+}
+
+// catching is a reading that requests wait for.
+type catching struct {
+	at   time.Time
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// CatchUp reads the store again if what a request names is not known: another node may have registered it a moment ago. resources are
+// identifiers of apis, or the issuer; where there are any, scopes are looked for at these. Requests that come together share a reading, and at most one
+// begins every catchUpEvery. The error is the store's.
+func (s *APIs) CatchUp(ctx context.Context, scopes, resources, detailsTypes []string) error {
+	if s.backend == nil || s.current.Load().knows(s.reserved, scopes, resources, detailsTypes) {
+		return nil
+	}
+	s.mu.Lock()
+	c := s.catching
+	if now := s.o.Now(); c == nil || now.Sub(c.at) >= catchUpEvery || now.Before(c.at) {
+		c = &catching{at: now, done: make(chan struct{})}
+		s.catching = c
+		go func() {
+			// Whoever asked first may hang up; the others still wait.
+			c.err = s.Reload(context.WithoutCancel(ctx))
+			close(c.done)
+		}()
+	}
+	s.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// knows says whether everything that a request names is there.
+func (ix *index) knows(reserved Reserved, scopes, resources, detailsTypes []string) bool {
+	for _, resource := range resources {
+		if resource != reserved.Issuer && ix.byID[resource] == nil {
+			return false
+		}
+	}
+	for _, scope := range scopes {
+		if slices.Contains(reserved.Scopes, scope) {
+			continue
+		}
+		among := ix.byScope[scope]
+		if len(among) == 0 || len(resources) > 0 && !slices.ContainsFunc(among, func(a *API) bool { return slices.Contains(resources, a.Identifier) }) {
+			return false
+		}
+	}
+	for _, name := range detailsTypes {
+		if len(ix.byDetails[name]) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// apiID is the id of the document that an api is kept in: of one identifier there is one.
+func apiID(identifier string) string { return store.Key(identifier) }
+
+// Add registers an api. Times are set here. ErrAPIExists, ErrAPIStatic, and ErrAPIInvalid with the fields that are wrong.
+func (s *APIs) Add(ctx context.Context, a API) (*API, error) {
+	if s.static.byID[a.Identifier] != nil {
+		return nil, ErrAPIStatic
+	}
+	if err := s.Reload(ctx); err != nil {
+		return nil, err
+	}
+	if s.Get(a.Identifier) != nil {
+		return nil, ErrAPIExists
+	}
+	if n := len(s.List()) - len(s.static.list); n >= maxAPIs {
+		return nil, fmt.Errorf("%w: there are %d already", ErrAPIInvalid, n)
+	}
+	a.CreatedAt = s.o.Now()
+	a.UpdatedAt, a.routes = a.CreatedAt, nil
+	if err := s.judge(&a); err != nil {
+		return nil, err
+	}
+	// The owner tells it from an api of the same identifier that was removed, whose revisions began at 1 too.
+	doc := &store.Doc[API]{Meta: store.Meta{ID: apiID(a.Identifier), Owner: s.o.NewID()}, Value: a}
+	switch err := s.docs.Insert(ctx, doc); {
+	case errors.Is(err, store.ErrExists):
+		return nil, ErrAPIExists
+	case err != nil:
+		return nil, tooLarge(err)
+	}
+	if err := s.settle(ctx, &a, func() error { return s.docs.Delete(ctx, doc.ID, doc.Rev) }); err != nil {
+		return nil, err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.APIAdded, API: a.Identifier})
+	return &a, nil
+}
+
+// settle reads the store after an api was written that has a new address. If another one was given the address at the same time, undo takes it
+// back: of two that see each other, both do, and somebody has to try again.
+func (s *APIs) settle(ctx context.Context, a *API, undo func() error) error {
+	if err := s.Reload(ctx); err != nil {
+		return err
+	}
+	for _, v := range s.current.Load().versions {
+		if a.URL != "" && v.api.URL == a.URL && !v.api.Is(a) {
+			return errors.Join(fmt.Errorf("%w: url: %q was given to the api %q at the same time; try again", ErrAPIInvalid, a.URL, v.api.Identifier), undo(), s.Reload(ctx))
+		}
+	}
+	return nil
+}
+
+// judge says whether an api may be among those that are known.
+func (s *APIs) judge(a *API) error {
+	others := newIndex()
+	for _, o := range s.List() {
+		if o.Identifier != a.Identifier {
+			others.add(o)
+		}
+	}
+	if err := errors.Join(a.Validate(), s.clash(others, a)); err != nil {
+		return fmt.Errorf("%w:\n%w", ErrAPIInvalid, err)
+	}
+	return nil
+}
+
+func tooLarge(err error) error {
+	if errors.Is(err, store.ErrTooLarge) {
+		return fmt.Errorf("%w: endpoints and scopes are too many: %w", ErrAPIInvalid, err)
+	}
+	return err
+}
+
+// Update changes an api, all but its identifier. edit may be called several times. ErrAPINotFound, ErrAPIStatic, and ErrAPIInvalid with the fields
+// that are wrong.
+func (s *APIs) Update(ctx context.Context, identifier string, edit func(a *API) error) (*API, error) {
+	if s.static.byID[identifier] != nil {
+		return nil, ErrAPIStatic
+	}
+	if err := s.Reload(ctx); err != nil {
+		return nil, err
+	}
+	var before API
+	doc, err := s.docs.Change(ctx, apiID(identifier), func(doc *store.Doc[API]) error {
+		a := &doc.Value
+		before = *a
+		if err := edit(a); err != nil {
+			return err
+		}
+		if a.Identifier != identifier {
+			return fmt.Errorf("%w: identifier: tokens say it, and so it does not change; register another api", ErrAPIInvalid)
+		}
+		a.CreatedAt, a.UpdatedAt = before.CreatedAt, s.o.Now()
+		return s.judge(a)
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, ErrAPINotFound
+	case err != nil:
+		return nil, tooLarge(err)
+	}
+	if doc.Value.URL == before.URL {
+		err = s.Reload(ctx)
+	} else {
+		err = s.settle(ctx, &doc.Value, func() error {
+			_, err := s.docs.Change(ctx, doc.ID, func(doc *store.Doc[API]) error { doc.Value.URL = before.URL; return nil })
+			return err
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.APIChanged, API: identifier})
+	return &doc.Value, nil
+}
+
+// Remove takes an api out. Nobody gets a token for it any more; those that are out end with their lifetime. Clients keep its scopes in their
+// registration, without any use. One that is left out because it is in the configuration too can be removed. ErrAPINotFound, ErrAPIStatic.
+func (s *APIs) Remove(ctx context.Context, identifier string) error {
+	err := s.docs.Delete(ctx, apiID(identifier), 0)
+	switch {
+	case errors.Is(err, store.ErrNotFound) && s.static.byID[identifier] != nil:
+		return ErrAPIStatic
+	case errors.Is(err, store.ErrNotFound):
+		return ErrAPINotFound
+	case err != nil:
+		return err
+	}
+	s.o.Audit.Record(ctx, audit.Event{Kind: audit.APIRemoved, API: identifier})
+	return s.Reload(ctx)
+}
