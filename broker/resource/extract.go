@@ -13,6 +13,8 @@ import (
 const (
 	// parameter is the access token's name in a form and in a query. It is reserved there (RFC 6750 sections 2.2, 2.3).
 	parameter = "access_token"
+	// formType is a form's media type.
+	formType = "application/x-www-form-urlencoded"
 	// maxTokenBytes bounds a token before it is looked at: servers commonly refuse header lines beyond 8 KiB, so that the broker issues none that is
 	// longer.
 	maxTokenBytes = 8 << 10
@@ -120,7 +122,7 @@ func fromForm(r *http.Request, hasToken bool) ([]string, *Error) {
 		return nil, nil // section 2.2: not with methods whose body means nothing
 	}
 	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(contentType), "application/x-www-form-urlencoded") {
+	if !strings.EqualFold(strings.TrimSpace(contentType), formType) {
 		return nil, nil
 	}
 	if r.PostForm != nil { // somebody has read the body before
@@ -145,7 +147,7 @@ func fromForm(r *http.Request, hasToken bool) ([]string, *Error) {
 	}
 	form, err := url.ParseQuery(string(start))
 	if err != nil && !hasToken {
-		return nil, invalidRequest(http.StatusBadRequest, "the form cannot be read; encode it as application/x-www-form-urlencoded").because(err)
+		return nil, invalidRequest(http.StatusBadRequest, "the form cannot be read; encode it as "+formType).because(err)
 	}
 	return given(form[parameter]), nil
 }

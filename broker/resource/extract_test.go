@@ -10,8 +10,6 @@ import (
 	"testing"
 )
 
-const formType = "application/x-www-form-urlencoded"
-
 func extractFrom(method, target string, header http.Header, body string, allowQuery bool) (sent, *Error, *http.Request) {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	for name, values := range header {

@@ -60,7 +60,7 @@ type Options struct {
 	HTTPClient *http.Client
 	// Log is told of what was refused, and why; nil: slog.Default.
 	Log *slog.Logger
-	// Now tells the time; nil: time.Now.
+	// Now tells the time; nil: time.Now. Timeouts are the network's.
 	Now func() time.Time
 }
 
@@ -98,27 +98,35 @@ func New(o Options) (*API, error) {
 	if err := a.locate(); err != nil {
 		return nil, err
 	}
+	if o.CheckRevoked && o.ClientID == "" && o.Verifier == nil {
+		return nil, errors.New("resource: CheckRevoked needs ClientID and ClientSecret: the broker tells its clients alone")
+	}
 	if a.verifier == nil {
-		return nil, errors.New("resource: Verifier is missing")
+		a.verifier = newBrokerVerifier(&o, a.now, a.log)
 	}
 	return a, nil
 }
 
 // checkIssuer judges the issuer: the client secret and the keys travel to and from there.
 func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	switch {
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	switch u, err := url.Parse(issuer); {
+	case err != nil || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("resource: Issuer %q is not the URL of a broker", issuer)
-	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
-		return nil
+	case !secure(issuer):
+		return fmt.Errorf("resource: Issuer %q must begin with https://; http:// is for loopback addresses alone", issuer)
 	}
-	return fmt.Errorf("resource: Issuer %q must begin with https://; http:// is for loopback addresses alone", issuer)
+	return nil
 }
 
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+// secure says whether secrets may be sent to an address: https, or http on loopback.
+func secure(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	loopback := strings.EqualFold(u.Hostname(), "localhost") || err == nil && ip.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && loopback
 }
 
 // locate finds out where the API and its metadata are.
