@@ -668,6 +668,27 @@ func TestAnAPIIsOpenToAppsThatNobodyRegistered(t *testing.T) {
 	})
 }
 
+// An api that another node or a command has registered a moment ago is open at once: clients come with the first answer of a server that was just set up.
+func TestAnAPIThatIsJustRegisteredIsOpenToAppsThatNobodyRegistered(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		other := e.Node(t)
+		_, err := other.Broker.APIs.Add(t.Context(), registry.API{
+			Identifier: "http://127.0.0.1:9000/mcp", Name: "Notes", SelfRegistered: true, Scopes: []registry.Scope{{Name: "jot:read", Sentence: "Read what you jotted down"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := call(t, http.MethodPost, e.Issuer+"/register", "", webApp.with("scope", "jot:read"))
+		if r.Status != http.StatusCreated || !strings.HasSuffix(r.String("scope"), " jot:read") {
+			t.Fatalf("%d %v", r.Status, r.Body)
+		}
+		app := Client{ID: r.String("client_id"), Secret: r.String("client_secret"), RedirectURI: "https://notes.example/callback"}
+		if tokens := e.SignIn(t, NewBrowser(t), app, "scope", "jot:read", "resource", "http://127.0.0.1:9000/mcp"); tokens.String("scope") != "jot:read" {
+			t.Errorf("%v", tokens.Body)
+		}
+	}, openRegistration)
+}
+
 // Whoever registers an app names where its request objects are, and links that anybody opens have them read: the broker is nobody's means to
 // flood somebody else. An app that the operator registered is not counted.
 func TestRequestObjectsOfStrangersAreReadWithinBounds(t *testing.T) {

@@ -217,6 +217,9 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 	if err != nil {
 		return nil, err
 	}
+	if refusal := s.catchUp(ctx, strings.Fields(metadata.Scope), nil, nil); refusal != nil {
+		return nil, refusal
+	}
 	client, err := policy.Register(metadata)
 	if err != nil {
 		return nil, err
