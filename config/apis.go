@@ -168,7 +168,7 @@ func (v *validator) exchange(path string, c *Client) {
 	v.list(path+".scopes", t.Scopes, maxList)
 	for i, scope := range t.Scopes {
 		if !slices.Contains(c.Scopes, scope) {
-			v.add(item(path+".scopes", i), quote(scope)+" is not among the client's scopes"+didYouMean(nearest(scope, c.Scopes)))
+			v.add(item(path+".scopes", i), quote(scope)+" is not among the client's scopes"+DidYouMean(scope, c.Scopes))
 		}
 	}
 }

@@ -69,6 +69,11 @@ func oneOf(value string, allowed ...string) string {
 	return message
 }
 
+// DidYouMean is a question to end an error about a word with: which of the candidates it may be a misspelling of. "" if it looks like none.
+func DidYouMean(word string, candidates []string) string {
+	return didYouMean(nearest(word, candidates))
+}
+
 // didYouMean is the question, or nothing.
 func didYouMean(candidates ...string) string {
 	if s := cmp.Or(candidates...); s != "" {

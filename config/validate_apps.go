@@ -171,7 +171,7 @@ func (v *validator) clients(c *Config) {
 		v.list(path+".connectors", client.Connectors, maxList)
 		for j, name := range client.Connectors {
 			if !slices.Contains(names, name) {
-				v.add(item(path+".connectors", j), quote(name)+" is not the name of a connector"+didYouMean(nearest(name, names)))
+				v.add(item(path+".connectors", j), quote(name)+" is not the name of a connector"+DidYouMean(name, names))
 			}
 		}
 	}

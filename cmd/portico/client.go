@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/portico-id/portico/broker"
+	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/config"
 )
 
 type clientCommand struct {
@@ -55,6 +59,7 @@ type clientSettings struct {
 	RedirectURI       []string       `help:"Where the app takes its code: https, http on loopback, or a private-use scheme. Repeat it for more." placeholder:"URI" sep:"none"`
 	PostLogoutURI     []string       `help:"Where the app takes people after sign-out." name:"post-logout-redirect-uri" placeholder:"URI" sep:"none"`
 	Scope             []string       `help:"The scopes that the app may ask for (openid,profile,email,offline_access by default)." placeholder:"SCOPE"`
+	ResourceServerOf  []string       `help:"The APIs that the app is the server of: it may introspect their tokens. Repeat it for more." placeholder:"IDENTIFIER" sep:"none"`
 	Grant             []string       `help:"The grant types that the app may use (authorization_code,refresh_token by default)." placeholder:"GRANT"`
 	Connector         []string       `help:"The connectors that its people may sign in with (all by default)." placeholder:"NAME"`
 	FirstParty        *bool          `help:"Your own app: people are not asked for consent." negatable:""`
@@ -109,6 +114,7 @@ func (s *clientSettings) apply(c *registry.Client) error {
 	setList(&c.RedirectURIs, s.RedirectURI)
 	setList(&c.PostLogoutRedirectURIs, s.PostLogoutURI)
 	setList(&c.Scopes, s.Scope)
+	setList(&c.ResourceServerOf, s.ResourceServerOf)
 	setList(&c.GrantTypes, s.Grant)
 	setList(&c.Connectors, s.Connector)
 	setSeconds(&c.AccessTokenTTL, s.AccessLifetime)
@@ -165,6 +171,28 @@ func setSeconds(field *int64, value *time.Duration) {
 	}
 }
 
+// checkNames refuses what a client is newly registered for and nobody defines: neither the broker itself nor an api. What it was registered for before stays, be it
+// that its api is gone.
+func checkNames(apis *registry.APIs, before, after *registry.Client) error {
+	var problems []error
+	check := func(what string, had, has, known []string) {
+		for _, name := range has {
+			if !slices.Contains(had, name) && !slices.Contains(known, name) {
+				problems = append(problems, fmt.Errorf("%s %q is neither the broker's own nor an api's%s", what, name, config.DidYouMean(name, known)))
+			}
+		}
+	}
+	check("the scope", before.Scopes, after.Scopes, append(slices.Sorted(maps.Keys(oauth.Scopes())), apis.Scopes()...))
+	check("the type of authorization_details", before.DetailsTypes, after.DetailsTypes, apis.DetailsTypes())
+	known := identifiers(apis)
+	for _, identifier := range after.ResourceServerOf {
+		if !slices.Contains(before.ResourceServerOf, identifier) && !slices.Contains(known, identifier) {
+			problems = append(problems, fmt.Errorf("no api is registered as %q%s", identifier, config.DidYouMean(identifier, known)))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // defaultScopes are what an app may ask for unless it is registered otherwise.
 var defaultScopes = []string{"openid", "profile", "email", "offline_access"}
 
@@ -185,9 +213,16 @@ func (c clientAdd) Validate() error {
 
 // Run registers an app and prints its id and, this one time, its secret.
 func (c clientAdd) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data, clients *registry.Clients) error {
 		fresh := registry.Client{Name: c.Name, IsPublic: c.Public, Scopes: defaultScopes}
-		if err := c.apply(&fresh); err != nil {
+		if len(c.ResourceServerOf) > 0 && len(c.Grant) == 0 && len(c.Scope) == 0 {
+			fresh.Scopes = nil // a server, and no app that gets tokens
+		}
+		err := c.apply(&fresh)
+		if err == nil {
+			err = checkNames(d.APIs, &registry.Client{}, &fresh)
+		}
+		if err != nil {
 			return err
 		}
 		client, secret, err := clients.Add(ctx, fresh)
@@ -257,9 +292,14 @@ type clientUpdate struct {
 
 // Run changes an app: what is not named stays as it is.
 func (c clientUpdate) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data, clients *registry.Clients) error {
 		client, err := clients.Update(ctx, c.ID, func(client *registry.Client) error {
-			if err := c.apply(client); err != nil {
+			before := *client
+			err := c.apply(client)
+			if err == nil {
+				err = checkNames(d.APIs, &before, client)
+			}
+			if err != nil {
 				return err
 			}
 			set(&client.Name, c.Name)
@@ -363,6 +403,7 @@ func (f storeFlags) printClient(p process, c *registry.Client, secret string) er
 	line("after sign-out", strings.Join(c.PostLogoutRedirectURIs, " "))
 	line("scopes", strings.Join(c.Scopes, " "))
 	line("grant types", strings.Join(c.GrantTypes, " "))
+	line("resource server of", strings.Join(c.ResourceServerOf, " "))
 	line("connectors", strings.Join(c.Connectors, " "))
 	for _, s := range c.Secrets {
 		until := "no end"

@@ -22,6 +22,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the broker."`
 	Config  configCommand  `cmd:"" help:"Look at the configuration."`
 	Client  clientCommand  `cmd:"" help:"Register and manage apps."`
+	API     apiCommand     `cmd:"" name:"api" help:"Register and manage APIs."`
 	Account accountCommand `cmd:"" help:"Manage accounts, and make local ones."`
 	Keys    keysCommand    `cmd:"" help:"Look at the signing keys and rotate them."`
 	Health  healthCommand  `cmd:"" help:"Ask a running broker whether it is ready; for container health checks."`
