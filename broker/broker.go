@@ -179,8 +179,11 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		},
 		RequirePAR: cfg.RequirePushedAuthorizationRequests,
 		DPoPNonce:  cfg.Tokens.DPoPNonce == "required",
-		Subjects:   subjects,
-		Clients:    b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
+
+		ForwardAnyHost: cfg.ForwardAuth.AnyHost,
+
+		Subjects: subjects,
+		Clients:  b.Clients, Accounts: b.Accounts, Flows: flows, Devices: devices, Grants: b.Grants,
 		MTLS:   certificates,
 		Replay: replay.New(b.Backend), Fetch: outgoing,
 		TrustedIssuers: trustedIssuers(cfg),
@@ -226,7 +229,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 	mux.HandleFunc("GET /{$}", people.Home)
 	b.Checks = web.Health(b.Backend, o.Log, o.Now)
 	b.Checks.Routes(mux)
-	b.Handler = web.Chain(web.KeepOpener(mux), web.Options{
+	b.Handler = web.Chain(web.KeepOpener(apps.ForwardAuth(mux)), web.Options{
 		Logger:         o.accessLog,
 		TrustedProxies: cfg.TrustedProxyPrefixes(),
 		// Empty unless a proxy is to pass certificates on.

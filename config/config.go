@@ -28,6 +28,7 @@ type Config struct {
 	Connectors  []Connector `yaml:"connectors"` // in the order of the sign-in page
 	Clients     []Client    `yaml:"clients,omitempty"`
 	APIs        []API       `yaml:"apis,omitempty"`
+	ForwardAuth ForwardAuth `yaml:"forward_auth,omitempty"`
 	// TrustedIssuers are those whose assertions give tokens for people (RFC 7523). Without any the grant type jwt-bearer is off.
 	TrustedIssuers []TrustedIssuer `yaml:"trusted_issuers,omitempty"`
 	Accounts       []Account       `yaml:"accounts,omitempty"`
@@ -314,6 +315,12 @@ type TrustedIssuer struct {
 	Scopes    []string `yaml:"scopes"`              // the most that they get
 	Subject   string   `yaml:"subject"`             // SubjectAccount or SubjectIdentity
 	Connector string   `yaml:"connector,omitempty"` // identity: through which its people sign in
+}
+
+// ForwardAuth is about the endpoint that reverse proxies ask before they pass a request on.
+type ForwardAuth struct {
+	// AnyHost takes a request to any host, for the one api that has an endpoint for it; for development.
+	AnyHost bool `yaml:"any_host,omitempty"`
 }
 
 // Fetch is about calls to addresses that others choose: a client's keys, request objects, logout URIs.

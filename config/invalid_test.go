@@ -275,6 +275,9 @@ passwords: {min_length: 4, concurrent: many}
 		"a sandbox in production": {text: "sandbox: {listen: '127.0.0.1:1'}\n", want: []string{
 			"portico.yaml:7: sandbox.listen: a sandbox is not permitted for this issuer: in it anybody can sign in as anybody, so the issuer must be http on 127.0.0.1, [::1] or localhost",
 		}},
+		"any host in production": {text: "forward_auth: {any_host: true}\n", want: []string{
+			"portico.yaml:7: forward_auth.any_host: is not permitted for this issuer: whoever sends a request would choose the api, so the issuer must be http on 127.0.0.1, [::1] or localhost",
+		}},
 		"a sandbox that is none": {text: "sandbox: {url: 'http://a', auto: ann}\n", want: []string{
 			"portico.yaml:7: sandbox.url: has no effect without sandbox.listen",
 			"portico.yaml:7: sandbox.auto: has no effect without sandbox.listen",

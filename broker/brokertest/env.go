@@ -271,7 +271,8 @@ func (r *Response) String(name string) string {
 	return s
 }
 
-func (e *Env) url() string { return cmp.Or(e.nodeURL, e.Issuer) }
+// URL is where this broker listens: the issuer, but for one that Node started.
+func (e *Env) URL() string { return cmp.Or(e.nodeURL, e.Issuer) }
 
 // Post sends a form to an endpoint, as the client: by HTTP Basic, or with its id alone if it is public.
 func (e *Env) Post(t testing.TB, path string, c Client, form url.Values) *Response {
@@ -285,7 +286,7 @@ func (e *Env) PostWith(t testing.TB, path string, c Client, form url.Values, hea
 	if c.Secret == "" && c.ID != "" {
 		form.Set("client_id", c.ID)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.url()+path, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.URL()+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +401,7 @@ func (e *Env) Userinfo(t testing.TB, token string) *Response {
 // UserinfoWith asks userinfo with the headers given.
 func (e *Env) UserinfoWith(t testing.TB, header http.Header) *Response {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url()+"/userinfo", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.URL()+"/userinfo", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,8 @@ type original struct {
 	url    *url.URL
 	// bare is the path without the parameters of its segments (RFC 3986 section 3.3), as APIs see it that take them off; mostly the path itself.
 	bare string
+	// prefixed says that it came behind a prefix, so that the whole query is its own.
+	prefixed bool
 }
 
 // originalRequest is the request that a proxy asks about with r, a request to the forward-auth endpoint. The error says what is missing, ambiguous or
@@ -49,7 +51,11 @@ type original struct {
 func originalRequest(r *http.Request) (*original, error) {
 	// Envoy puts its prefix before path and query, and leaves the rest as it was. It sets no headers about it, so all that are there are the sender's.
 	if target, ok := strings.CutPrefix(r.RequestURI, PathForwardAuth+"/"); ok {
-		return readOriginal(r.Method, "", r.Host, "/"+target)
+		o, err := readOriginal(r.Method, "", r.Host, "/"+target)
+		if o != nil {
+			o.prefixed = true
+		}
+		return o, err
 	}
 	if path, _, _ := strings.Cut(r.RequestURI, "?"); path != PathForwardAuth {
 		return nil, errors.New("the address of this endpoint is written in an unusual way")

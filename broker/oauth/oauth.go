@@ -7,7 +7,7 @@
 //
 // The files follow a request: par.go and request_object.go (where its parameters come from), authorize.go (begin and judge), claims.go,
 // acr.go, profile.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
-// grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, metadata.go. What the client is told of an error is in error.go.
+// grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, forward_auth.go, metadata.go. What the client is told of an error is in error.go.
 package oauth
 
 import (
@@ -53,6 +53,10 @@ const (
 
 	// PathForwardAuth is what reverse proxies ask (nginx: auth_request), itself and with the original path below it.
 	PathForwardAuth = "/forward-auth"
+	// PathResourceMetadata has the metadata of apis (RFC 9728) that do not serve their own.
+	PathResourceMetadata = "/resource-metadata"
+	// PathWellKnownResource is where they are on the apis' own hosts (RFC 9728 section 3.1), followed by the path of the identifier.
+	PathWellKnownResource = "/.well-known/oauth-protected-resource"
 
 	PathOpenIDConfiguration = "/.well-known/openid-configuration"       // OpenID Connect Discovery section 4
 	PathServerMetadata      = "/.well-known/oauth-authorization-server" // RFC 8414 section 3
@@ -115,6 +119,10 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 
+	// ForwardAnyHost has the forward-auth endpoint take a request to any host, for the one api that has an endpoint for it, and DPoP proofs for
+	// the host that was asked; for development.
+	ForwardAnyHost bool
+
 	// Passwords are those of local accounts.
 	Passwords Passwords
 	// Registration is how clients may register themselves; Quota bounds how often.
@@ -161,6 +169,8 @@ type Server struct {
 	mtls           MTLS
 	trusted        map[string]*TrustedIssuer // by Issuer
 	requirePAR     bool
+	forwardAnyHost bool
+	guarding       guarding
 
 	registration    Registration
 	clientDocuments bool
@@ -204,32 +214,35 @@ func New(o Options) *Server {
 		mtls:        o.MTLS,
 		trusted:     map[string]*TrustedIssuer{},
 		requirePAR:  o.RequirePAR,
-		clients:     o.Clients,
-		accounts:    o.Accounts,
-		passwords:   o.Passwords,
-		flows:       o.Flows,
-		devices:     o.Devices,
-		grants:      o.Grants,
-		subjects:    o.Subjects,
-		replay:      o.Replay,
-		fetch:       o.Fetch,
-		keySets:     keyset.New(o.Fetch, o.Now),
-		ring:        o.Ring,
-		keys:        o.Keys,
-		access:      token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
-		idTokens:    token.NewIDTokens(o.Keys, o.Issuer),
-		dpopNonce:   o.DPoPNonce,
-		proofBases:  proofBases(o.Issuer, o.MTLS.URL),
-		nonces:      dpop.NewNonces(o.Ring),
-		audit:       o.Audit,
-		log:         o.Log,
-		now:         o.Now,
-		sessions:    o.Sessions,
-		browser:     o.Browser,
-		proceed:     o.Proceed,
-		resume:      o.Resume,
-		showError:   o.ShowError,
-		formPost:    o.FormPost,
+
+		forwardAnyHost: o.ForwardAnyHost,
+
+		clients:    o.Clients,
+		accounts:   o.Accounts,
+		passwords:  o.Passwords,
+		flows:      o.Flows,
+		devices:    o.Devices,
+		grants:     o.Grants,
+		subjects:   o.Subjects,
+		replay:     o.Replay,
+		fetch:      o.Fetch,
+		keySets:    keyset.New(o.Fetch, o.Now),
+		ring:       o.Ring,
+		keys:       o.Keys,
+		access:     token.NewAccessTokens(o.Ring, o.Keys, o.Issuer, o.Now),
+		idTokens:   token.NewIDTokens(o.Keys, o.Issuer),
+		dpopNonce:  o.DPoPNonce,
+		proofBases: proofBases(o.Issuer, o.MTLS.URL),
+		nonces:     dpop.NewNonces(o.Ring),
+		audit:      o.Audit,
+		log:        o.Log,
+		now:        o.Now,
+		sessions:   o.Sessions,
+		browser:    o.Browser,
+		proceed:    o.Proceed,
+		resume:     o.Resume,
+		showError:  o.ShowError,
+		formPost:   o.FormPost,
 
 		registration:    o.Registration,
 		clientDocuments: o.ClientDocuments,
@@ -264,6 +277,9 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	open(PathJWKS, s.jwks, http.MethodGet)
 	open(PathOpenIDConfiguration, document, http.MethodGet)
 	open(PathServerMetadata, document, http.MethodGet)
+	open(PathResourceMetadata, s.resourceMetadata, http.MethodGet)
+	open(PathWellKnownResource, s.wellKnownMetadata, http.MethodGet)
+	open(PathWellKnownResource+"/{path...}", s.wellKnownMetadata, http.MethodGet)
 	if s.offers(registry.GrantAuthorizationCode) {
 		open(PathPush, s.push, http.MethodPost)
 	}
