@@ -5,6 +5,8 @@
 
 BIN := $(CURDIR)/.cache/bin
 GO  ?= go
+# A module of its own, so that nobody who uses the broker or its middleware takes along what it needs.
+MCP := examples/mcp
 
 .PHONY: build test quick lint bench fuzz clean
 
@@ -13,6 +15,7 @@ build:
 
 quick:
 	$(GO) test ./...
+	$(GO) -C $(MCP) test ./...
 
 test:
 	@.ci/test
@@ -20,9 +23,8 @@ test:
 lint: $(BIN)/staticcheck $(BIN)/gofumpt
 	@unformatted=$$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 $(BIN)/gofumpt -l); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted (run gofumpt -w):"; echo "$$unformatted"; exit 1; fi
-	$(GO) mod verify >/dev/null
-	$(GO) vet ./...
-	$(BIN)/staticcheck ./...
+	@for module in . $(MCP); do echo "lint $$module" && \
+	  (cd $$module && $(GO) mod verify >/dev/null && $(GO) vet ./... && $(BIN)/staticcheck ./...) || exit 1; done
 
 $(BIN)/staticcheck $(BIN)/gofumpt: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o $(BIN)/ honnef.co/go/tools/cmd/staticcheck mvdan.cc/gofumpt
