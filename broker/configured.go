@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/portico-id/portico/broker/clientdoc"
 	"github.com/portico-id/portico/broker/fetch"
@@ -37,23 +36,8 @@ func staticClients(cfg *config.Config) []registry.StaticClient {
 // openAPIs are the configuration's apis as the registry takes them.
 func openAPIs(cfg *config.Config) (*registry.APIs, error) {
 	apis := make([]registry.API, len(cfg.APIs))
-	for i, a := range cfg.APIs {
-		apis[i] = registry.API{
-			Identifier: a.Identifier, Name: a.Name,
-			AccessTokenFormat: a.AccessTokenFormat, AccessTokenAlg: a.AccessTokenSigningAlg,
-			AccessTokenTTL: int64(a.AccessTokenLifetime.Std() / time.Second),
-			SelfRegistered: a.SelfRegistered,
-		}
-		for _, scope := range a.Scopes {
-			apis[i].Scopes = append(apis[i].Scopes, registry.Scope{Name: scope.Name, Sentence: scope.Sentence})
-		}
-		for _, kind := range a.AuthorizationDetailsTypes {
-			details := registry.DetailsType{Type: kind.Type, Sentence: kind.Sentence}
-			for _, field := range kind.Fields {
-				details.Fields = append(details.Fields, registry.DetailsField{Name: field.Name, Required: field.Required, Values: field.Values})
-			}
-			apis[i].DetailsTypes = append(apis[i].DetailsTypes, details)
-		}
+	for i := range cfg.APIs {
+		apis[i] = cfg.APIs[i].Registered()
 	}
 	reserved := registry.Reserved{Issuer: cfg.Issuer, Scopes: slices.Collect(maps.Keys(oauth.Scopes()))}
 	return registry.NewAPIs(reserved, apis...)

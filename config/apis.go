@@ -23,9 +23,28 @@ type API struct {
 	AccessTokenFormat     string   `yaml:"access_token_format,omitempty"`      // empty: the client's, or Tokens.AccessTokenFormat
 	AccessTokenSigningAlg string   `yaml:"access_token_signing_alg,omitempty"` // jwt: ES256 (also empty), RS256 or EdDSA
 	AccessTokenLifetime   Duration `yaml:"access_token_lifetime,omitempty"`    // a bound to the client's; 0: none
+	// AccessTokenInQuery says that it takes tokens in the query parameter access_token too (RFC 6750 section 2.3).
+	AccessTokenInQuery bool `yaml:"access_token_in_query,omitempty"`
 
 	// SelfRegistered has clients that nobody registered ask people for its scopes, beside what Registration.Scopes allows them.
 	SelfRegistered bool `yaml:"self_registered,omitempty"`
+
+	// URL is where it is reached, and Endpoints are what a token needs below it. What is not among them is denied.
+	URL       string     `yaml:"url,omitempty"`
+	Endpoints []Endpoint `yaml:"endpoints,omitempty"`
+}
+
+// Endpoint is a method and a path of an api.
+type Endpoint struct {
+	Method string `yaml:"method"` // in upper case; GET covers HEAD, and * is every method
+	Path   string `yaml:"path"`   // with {name} for a segment or a part of one, {name...} at the end for what follows
+	// Scopes are all needed; without any, every token of the api's will do. Alternatives are other sets that are enough, each as in the parameter
+	// scope: separated by spaces.
+	Scopes       []string `yaml:"scopes,omitempty"`
+	Alternatives []string `yaml:"alternatives,omitempty"`
+	ACRValues    []string `yaml:"acr_values,omitempty"` // one of which the sign-in must have (RFC 9470)
+	MaxAge       Duration `yaml:"max_age,omitempty"`    // since the sign-in; 0: any
+	Public       bool     `yaml:"public,omitempty"`     // no token is needed
 }
 
 // Scope is a permission that an api defines.
@@ -74,8 +93,12 @@ func (v *validator) apis(c *Config) {
 		default:
 			v.check(path+".identifier", identifierProblem(api.Identifier))
 		}
+		if j := slices.IndexFunc(c.APIs[:i], func(o API) bool { return o.URL == api.URL }); j >= 0 && api.URL != "" {
+			v.add(path+".url", fmt.Sprintf("%s is the url of %s too; nobody could say whose a request is", quote(api.URL), item("apis", j)))
+		}
 		v.api(path, api)
 	}
+	v.registeredAPIs(c.APIs)
 	v.resourceServers(c)
 }
 
@@ -118,21 +141,34 @@ func (v *validator) api(path string, api *API) {
 		v.oneOf(path+".access_token_signing_alg", api.AccessTokenSigningAlg, "ES256", "RS256", "EdDSA")
 	}
 	v.boundsOrZero(path+".access_token_lifetime", api.AccessTokenLifetime, 30*time.Second, day, "0 is the client's, and an API that verifies a JWT by itself accepts a revoked one until it ends")
+	for i, endpoint := range api.Endpoints {
+		if endpoint.MaxAge%Duration(time.Second) != 0 {
+			v.add(item(path+".endpoints", i)+".max_age", endpoint.MaxAge.String()+" is not a number of whole seconds")
+		}
+	}
 }
 
-// resourceServers checks that clients answer for apis that there are.
-func (v *validator) resourceServers(c *Config) {
-	identifiers := make([]string, len(c.APIs))
-	for i := range c.APIs {
-		identifiers[i] = c.APIs[i].Identifier
+// registeredAPIs has the registry say what is wrong with apis, whatever way they come, beyond what is said already.
+func (v *validator) registeredAPIs(apis []API) {
+	said := v.problems
+	for i := range apis {
+		api := apis[i].Registered()
+		for _, wrong := range registry.FieldErrors(api.Validate()) {
+			if at := item("apis", i) + "." + wrong.Field; !about(said, at) {
+				v.add(at, wrong.Err.Error())
+			}
+		}
 	}
+}
+
+// resourceServers checks for which apis clients answer. Others than those of the configuration may be registered in the store, where nobody looks here: an identifier
+// that is a little different from one of these may be a misspelling, or another api's. The broker warns of those that there are not when it starts.
+func (v *validator) resourceServers(c *Config) {
 	for i := range c.Clients {
 		client, path := &c.Clients[i], item("clients", i)+".resource_server_of"
 		v.list(path, client.ResourceServerOf, maxList)
 		for j, identifier := range client.ResourceServerOf {
-			if !slices.Contains(identifiers, identifier) {
-				v.add(item(path, j), quote(identifier)+" is not the identifier of an api"+didYouMean(nearest(identifier, identifiers)))
-			}
+			v.check(item(path, j), identifierProblem(identifier))
 		}
 		v.exchange(item("clients", i)+".token_exchange", client)
 		if client.Public && len(client.ResourceServerOf) > 0 {

@@ -406,7 +406,7 @@ passwords: {min_length: 4, concurrent: many}
   - {identifier: "urn:example:b", name: B, scopes: [{name: z, sentence: Do z}]}
   - {identifier: "urn:example:b", name: B, scopes: [{name: z, sentence: Do z}]}
 clients:
-  - {client_id: s, client_secret: 0123456789abcdef0123456789abcdef, name: S, resource_server_of: ["urn:example:c"]}
+  - {client_id: s, client_secret: 0123456789abcdef0123456789abcdef, name: S, resource_server_of: ["urn:example:c", "/notes"]}
   - {client_id: p, public: true, name: P, resource_server_of: ["urn:example:b"]}
   - {client_id: e, client_secret: 0123456789abcdef0123456789abcdef, name: E, grant_types: [client_credentials], scopes: [z], token_exchange: {subject_clients: ["a b"], modes: [delegate], scopes: [y]}}
 `, want: []string{
@@ -425,12 +425,45 @@ clients:
 			`portico.yaml:11: apis[3].authorization_details_types[0].type: "" is not a type: visible ASCII characters without " and \`,
 			`portico.yaml:11: apis[3].authorization_details_types[0].fields[0].name: "type" is not the name of a field: visible ASCII characters without " and \, and not type`,
 			`portico.yaml:13: apis[5].identifier: "urn:example:b" is the identifier of apis[4] too`,
-			`portico.yaml:15: clients[0].resource_server_of[0]: "urn:example:c" is not the identifier of an api; did you mean urn:example:b?`,
+			`portico.yaml:15: clients[0].resource_server_of[1]: "/notes" is not an absolute URI, such as https://api.example.com/notes`,
 			"portico.yaml:16: clients[1].resource_server_of: is given, and yet the client is public: whoever knows its id could introspect",
 			"portico.yaml:17: clients[2].token_exchange: has no effect without the grant type urn:ietf:params:oauth:grant-type:token-exchange",
 			`portico.yaml:17: clients[2].token_exchange.subject_clients[0]: "a b" is not a client_id`,
 			`portico.yaml:17: clients[2].token_exchange.modes[0]: "delegate" is not one of impersonation, delegation`,
 			`portico.yaml:17: clients[2].token_exchange.scopes[0]: "y" is not among the client's scopes; did you mean z?`,
+		}},
+		"endpoints": {text: `apis:
+- identifier: urn:example:a
+  name: A
+  scopes: [{name: read, sentence: Read}]
+  url: https://api.example.com/
+  endpoints:
+  - {method: get, path: /a}
+  - {method: GET, path: a}
+  - method: GET
+    path: /a/{id}
+    scopes: [raed]
+    alternatives: [read admin]
+    max_age: 1500ms
+  - {method: GET, path: "/a/{name}", public: true, scopes: [read]}
+- identifier: urn:example:b
+  name: B
+  scopes: [{name: read, sentence: Read}]
+  url: https://api.example.com/b
+- identifier: urn:example:c
+  name: C
+  scopes: [{name: read, sentence: Read}]
+  url: https://api.example.com/b
+`, want: []string{
+			`portico.yaml:11: apis[0].url: "https://api.example.com/": it ends in a slash; endpoints' paths begin with one`,
+			`portico.yaml:13: apis[0].endpoints[0].method: "get" is not an HTTP method in upper case, or *`,
+			`portico.yaml:14: apis[0].endpoints[1].path: "a": it does not begin with a slash`,
+			`portico.yaml:17: apis[0].endpoints[2].scopes: GET /a/{id} needs "raed", which is not a scope of this api`,
+			`portico.yaml:18: apis[0].endpoints[2].alternatives[0]: GET /a/{id} needs "admin", which is not a scope of this api`,
+			"portico.yaml:19: apis[0].endpoints[2].max_age: 1.5s is not a number of whole seconds",
+			"portico.yaml:20: apis[0].endpoints[3].public: it needs no token, and yet it names scopes",
+			"portico.yaml:20: apis[0].endpoints[3].path: GET /a/{name} and GET /a/{id} cannot be told apart: a request could be either's, and neither is the more specific",
+			`portico.yaml:28: apis[2].url: "https://api.example.com/b" is the url of apis[1] too; nobody could say whose a request is`,
 		}},
 		"redirect URIs": {text: `clients:
 - client_id: a

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/portico-id/portico/broker/registry"
@@ -69,6 +70,38 @@ func (c *Client) Registered() registry.StaticClient {
 			TosURI:                    c.TosURI,
 		},
 	}
+}
+
+// Registered is the api as the registry takes it.
+func (a *API) Registered() registry.API {
+	api := registry.API{
+		Identifier: a.Identifier, Name: a.Name,
+		AccessTokenFormat: a.AccessTokenFormat, AccessTokenAlg: a.AccessTokenSigningAlg,
+		AccessTokenTTL:     int64(a.AccessTokenLifetime.Std() / time.Second),
+		AccessTokenInQuery: a.AccessTokenInQuery,
+		SelfRegistered:     a.SelfRegistered,
+		URL:                a.URL,
+	}
+	for _, scope := range a.Scopes {
+		api.Scopes = append(api.Scopes, registry.Scope{Name: scope.Name, Sentence: scope.Sentence})
+	}
+	for _, kind := range a.AuthorizationDetailsTypes {
+		details := registry.DetailsType{Type: kind.Type, Sentence: kind.Sentence}
+		for _, field := range kind.Fields {
+			details.Fields = append(details.Fields, registry.DetailsField{Name: field.Name, Required: field.Required, Values: field.Values})
+		}
+		api.DetailsTypes = append(api.DetailsTypes, details)
+	}
+	for _, e := range a.Endpoints {
+		endpoint := registry.Endpoint{
+			Method: e.Method, Path: e.Path, Scopes: e.Scopes, ACRValues: e.ACRValues, MaxAge: int64(e.MaxAge.Std() / time.Second), Public: e.Public,
+		}
+		for _, set := range e.Alternatives {
+			endpoint.Alternatives = append(endpoint.Alternatives, strings.Fields(set))
+		}
+		api.Endpoints = append(api.Endpoints, endpoint)
+	}
+	return api
 }
 
 // tokenExchange is what a client may exchange, nil where the configuration says nothing.

@@ -142,11 +142,11 @@ func (t *DetailsType) Field(name string) *DetailsField {
 	return nil
 }
 
-// Validate says what is wrong with an api: every field that is, by its name and with what is allowed.
+// Validate says what is wrong with an api: every field that is, by its name and with what is allowed, each as a FieldError.
 func (a *API) Validate() error {
 	var problems []error
 	bad := func(field, format string, args ...any) {
-		problems = append(problems, fmt.Errorf(field+": "+format, args...))
+		problems = append(problems, fieldError(field, format, args...))
 	}
 	if err := CheckIdentifier(a.Identifier); err != nil {
 		bad("identifier", "%q: %w", a.Identifier, err)

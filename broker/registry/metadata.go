@@ -98,7 +98,7 @@ const (
 	maxStatement = 8 << 10
 )
 
-// FieldError says what is wrong with one field of a client, by its name in the configuration and in documents. The errors within ErrInvalid are of
+// FieldError says what is wrong with one field of a client or an api, by its name in the configuration and in documents. The errors within ErrInvalid are of
 // this type.
 type FieldError struct {
 	Field string // such as name or redirect_uris[2]
