@@ -407,7 +407,7 @@ func (s *APIs) Add(ctx context.Context, a API) (*API, error) {
 	}
 	a.CreatedAt = s.o.Now()
 	a.UpdatedAt, a.routes = a.CreatedAt, nil
-	if err := s.judge(&a); err != nil {
+	if err := s.Check(&a); err != nil {
 		return nil, err
 	}
 	// The owner tells it from an api of the same identifier that was removed, whose revisions began at 1 too.
@@ -439,8 +439,8 @@ func (s *APIs) settle(ctx context.Context, a *API, undo func() error) error {
 	return nil
 }
 
-// judge says whether an api may be among those that are known.
-func (s *APIs) judge(a *API) error {
+// Check says whether an api may be among those that are known, in the place of one of the same identifier. ErrAPIInvalid, with the fields that are wrong.
+func (s *APIs) Check(a *API) error {
 	others := newIndex()
 	for _, o := range s.List() {
 		if o.Identifier != a.Identifier {
@@ -480,7 +480,7 @@ func (s *APIs) Update(ctx context.Context, identifier string, edit func(a *API) 
 			return fmt.Errorf("%w: identifier: tokens say it, and so it does not change; register another api", ErrAPIInvalid)
 		}
 		a.CreatedAt, a.UpdatedAt = before.CreatedAt, s.o.Now()
-		return s.judge(a)
+		return s.Check(a)
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -23,6 +23,7 @@ type apiCommand struct {
 	Add    apiAdd    `cmd:"" help:"Register an API: its scopes, and what a token needs at its endpoints."`
 	List   apiList   `cmd:"" help:"List the registered APIs."`
 	Show   apiShow   `cmd:"" help:"Show one API."`
+	Import apiImport `cmd:"" help:"Register what an OpenAPI document says of an API, or bring one up to date with it."`
 	Update apiUpdate `cmd:"" help:"Change an API."`
 	Remove apiRemove `cmd:"" help:"Remove an API."`
 }

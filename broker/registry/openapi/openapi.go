@@ -39,6 +39,8 @@ type Options struct {
 	PublicUnlessSaid bool
 	// Unchecked are scopes that are neither registered nor asked of a token, such as openid in a document that names it everywhere.
 	Unchecked []string
+	// Overlapping are endpoints, as METHOD path, that are registered although they would take requests of operations that are left out.
+	Overlapping []string
 	// Reserved are the scopes that are the broker's own, which no api can define. A requirement of one is left out, unless it is Unchecked.
 	Reserved []string
 }
@@ -68,8 +70,8 @@ type Note struct {
 }
 
 const (
-	// maxBytes bounds a document. Of those that are public, a handful are larger; none of these has so few operations that it is one api's.
-	maxBytes = 16 << 20
+	// MaxBytes bounds a document. Of those that are public, a handful are larger; none of these has so few operations that it is one api's.
+	MaxBytes = 16 << 20
 	// maxDepth bounds the nesting of JSON, as the parsers of YAML and encoding/json bound theirs. Of what is read, nothing is deeper than ten.
 	maxDepth = 1000
 	// maxVisits bounds the values that are looked at, counting those behind an alias or a $ref each time: lists in lists of aliases would

@@ -331,6 +331,24 @@ paths:
 	}
 }
 
+// Whoever knows better says so for each endpoint: what it takes of an operation that is left out is then let through.
+func TestAnEndpointThatMayOverlap(t *testing.T) {
+	const paths = `
+paths:
+  /users/{id}: {get: {security: [{broker: [read]}]}}
+  /users/{id}/x: {get: {security: [{broker: [read]}]}}
+  /users/admin: {get: {security: [{key: []}]}}
+  /users/admin/x: {get: {security: [{key: []}]}}
+`
+	d := read(t, head+paths, openapi.Options{Overlapping: []string{"GET /users/{id}"}})
+	if lines(d) != "GET /users/{id} read" || !noted(d, "GET /users/{id}", "as you said") || !noted(d, "GET /users/{id}/x", "it would take") {
+		t.Errorf("%q %v", lines(d), d.Notes)
+	}
+	if _, err := openapi.Read([]byte(head+paths), openapi.Options{Overlapping: []string{"GET /user/{id}"}}); err == nil || !strings.Contains(err.Error(), `no endpoint "GET /user/{id}"`) {
+		t.Error(err)
+	}
+}
+
 // $ref is followed within the document, to an end. Nothing else is fetched or opened: a document of strangers would choose the file or
 // the address.
 func TestReferences(t *testing.T) {

@@ -206,11 +206,33 @@ func (r *reader) settle() {
 		r.leaveEndpoint(problem.Index, problem.Field+": "+printable(problem.Err.Error()))
 	}
 	r.drop(wrong)
-	withheld, gone := registry.Withheld(r.d.Endpoints, r.left), map[int]bool{}
+	r.withhold()
+}
+
+// withhold leaves out what would take the requests of operations that are left out.
+func (r *reader) withhold() {
+	var judged []registry.Endpoint
+	var places []int // of those, in r.d.Endpoints
+	found := map[string]bool{}
+	for i := range r.d.Endpoints {
+		e := &r.d.Endpoints[i]
+		if name := nameOf(e); slices.Contains(r.Overlapping, name) {
+			found[name] = true
+			r.note(name, "registered as you said, whatever it takes of operations that are left out")
+			continue
+		}
+		judged, places = append(judged, *e), append(places, i)
+	}
+	for _, name := range r.Overlapping {
+		if !found[name] {
+			r.fail(nil, "there is no endpoint %s to register", quote(name))
+		}
+	}
+	withheld, gone := registry.Withheld(judged, r.left), map[int]bool{}
 	for _, i := range slices.Sorted(maps.Keys(withheld)) {
 		missing := withheld[i]
-		gone[i] = true
-		r.leaveEndpoint(i, "it would take the requests of "+nameOf(&missing)+", which is not registered")
+		gone[places[i]] = true
+		r.leaveEndpoint(places[i], "it would take the requests of "+nameOf(&missing)+", which is not registered")
 	}
 	r.drop(gone)
 }

@@ -18,8 +18,8 @@ import (
 // parse makes nodes of a document, in the form that the YAML library gives them. JSON is read as such, and not as the YAML that it almost is:
 // tabs and escaped surrogates are none.
 func parse(data []byte) (*yaml.Node, error) {
-	if len(data) > maxBytes {
-		return nil, fmt.Errorf("it is larger than %d bytes", maxBytes)
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("it is larger than %d bytes", MaxBytes)
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
