@@ -34,6 +34,7 @@ type sent struct {
 //
 // Afterwards the request's body can be read as before, and its URL has no access token, so that no log and no handler shows one.
 func extract(r *http.Request, allowQuery bool) (sent, *Error) {
+	inQuery := fromQuery(r) // first: a request that is refused is printed too
 	s, refusal := fromHeader(r.Header)
 	if refusal != nil {
 		return s, refusal
@@ -42,7 +43,6 @@ func extract(r *http.Request, allowQuery bool) (sent, *Error) {
 	if refusal != nil {
 		return s, refusal
 	}
-	inQuery := fromQuery(r)
 	tokens := append(inForm, inQuery...)
 	if s.raw != "" {
 		tokens = append(tokens, s.raw)

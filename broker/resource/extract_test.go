@@ -102,10 +102,14 @@ func TestTheTokenIsTakenOutOfTheAddress(t *testing.T) {
 		"/a?b=access_token%3Dx":                                    "/a?b=access_token%3Dx",
 		"http://h.example/a?access_token=secret&%61ccess_token=s2": "http://h.example/a",
 	} {
-		for _, allowed := range []bool{true, false} {
-			_, _, r := extractFrom("GET", target, nil, "", allowed)
-			if r.URL.String() != want || r.RequestURI != want {
-				t.Errorf("%s becomes %s, and in RequestURI %s", target, r.URL, r.RequestURI)
+		for name, header := range map[string]http.Header{
+			"alone": nil, "with another": {"Authorization": {"Bearer t"}}, "with two others": {"Authorization": {"Bearer t", "Bearer u"}},
+		} {
+			for _, allowed := range []bool{true, false} {
+				_, _, r := extractFrom("GET", target, header, "", allowed)
+				if r.URL.String() != want || r.RequestURI != want {
+					t.Errorf("%s, %s, becomes %s, and in RequestURI %s", target, name, r.URL, r.RequestURI)
+				}
 			}
 		}
 	}
@@ -132,6 +136,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 func FuzzExtract(f *testing.F) {
 	f.Add("POST", "a=1&access_token=q", "Bearer h", formType, "access_token=f", true)
 	f.Add("GET", "access%5Ftoken=q;x&&=", "DPoP  ", "", "", false)
+	f.Add("POST", "a=1&access_token=q", "Basic h", formType, "a=%0X", true)
 	f.Add("PUT", "%zz=%", "bearer a b, Bearer c", formType+";x", "%&=;access_token", true)
 	f.Fuzz(func(t *testing.T, method, query, authorization, contentType, body string, allow bool) {
 		r := &http.Request{
