@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,8 +33,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Printf("%s takes the tokens of %s", *address, *issuer)
-	log.Fatal((&http.Server{Addr: *listen, Handler: s, ReadHeaderTimeout: 10 * time.Second}).ListenAndServe())
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s takes the tokens of %s\n", *address, *issuer)
+	log.Fatal((&http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}).Serve(l))
 }
 
 const (

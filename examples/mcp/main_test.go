@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -135,31 +136,41 @@ func (p *person) fetch(_ context.Context, args *auth.AuthorizationArgs) (*auth.A
 		return nil, err
 	}
 	p.asked = append(p.asked, u.Query())
-	page := p.Get(args.URL + "&login_hint=" + p.hint)
+	page, err := p.consent(args.URL)
+	if err != nil {
+		return nil, err
+	}
+	p.pages = append(p.pages, page.Body)
+	location, page := page.Submit(0, map[bool]string{false: "allow", true: "deny"}[p.deny]).Walk(callback)
+	if location == nil {
+		return nil, fmt.Errorf("the sign-in ended at %s: %s", page.URL, page.Body)
+	}
+	answer := location.Query()
+	p.answers = append(p.answers, answer)
+	if answer.Get("error") != "" {
+		return nil, errors.New(answer.Get("error") + ": " + answer.Get("error_description"))
+	}
+	return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
+}
+
+// consent goes from a client's address as far as the question.
+func (p *person) consent(address string) (*Page, error) {
+	page := p.Get(address + "&login_hint=" + p.hint)
 	for range 20 {
-		location := page.Location()
-		switch {
-		case location != nil && strings.HasPrefix(location.String(), callback):
-			answer := location.Query()
-			p.answers = append(p.answers, answer)
-			if answer.Get("error") != "" {
-				return nil, errors.New(answer.Get("error") + ": " + answer.Get("error_description"))
-			}
-			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
+		switch location := page.Location(); {
 		case location != nil:
 			page = p.Get(location.String())
 		case len(page.Forms) == 0 || page.Status >= http.StatusBadRequest:
-			return nil, errors.New("the sign-in ended at a page: " + page.Body)
+			return nil, fmt.Errorf("the sign-in ended at %s: %s", page.URL, page.Body)
 		case strings.HasSuffix(page.Forms[0].Action, "/consent"):
-			p.pages = append(p.pages, page.Body)
-			page = page.Submit(0, map[bool]string{false: "allow", true: "deny"}[p.deny])
+			return page, nil
 		case strings.HasSuffix(page.Forms[0].Action, "/choose"):
 			page = page.Submit(0, "google")
-		default:
+		default: // who it is, at the provider
 			page = page.Submit(0, "")
 		}
 	}
-	return nil, errors.New("the sign-in did not end")
+	return nil, fmt.Errorf("the sign-in did not end; it is at %s", page.URL)
 }
 
 // connect makes a client that knows the server's address, and nothing else.
@@ -283,6 +294,11 @@ func signsInAndCallsTools(t *testing.T, e *Env, n *notes, c auth.AuthorizationCo
 	}
 	if said, err := call(t, session, "list_notes", nil); err != nil || said != `{"notes":["buy milk"]}` {
 		t.Errorf("list_notes: %s, %v", said, err)
+	}
+	// And after the token's end it comes back by itself, for the same server.
+	app := Client{ID: ann.asked[len(ann.asked)-1].Get("client_id")}
+	if next := e.Refresh(t, app, ann.token(t).RefreshToken); next.Status != http.StatusOK || Claims(t, next.String("access_token"))["aud"] != n.identifier {
+		t.Errorf("a refresh: %d %v", next.Status, next.Body)
 	}
 	for _, form := range ann.client.posted {
 		if path, body, _ := strings.Cut(form, " "); path == "/token" && !strings.Contains(body, "resource="+url.QueryEscape(n.identifier)) {
