@@ -82,12 +82,15 @@ func (k *Key) TokenHeader(e *Env, edits ...any) http.Header {
 // UserinfoHeader is the header of a request to userinfo with a bound access token and its proof.
 func (k *Key) UserinfoHeader(e *Env, token string, edits ...any) http.Header {
 	k.t.Helper()
+	return k.ResourceHeader(http.MethodGet, e.Issuer+"/userinfo", token, edits...)
+}
+
+// ResourceHeader is the header of a request to any API with a bound access token and its proof.
+func (k *Key) ResourceHeader(method, url, token string, edits ...any) http.Header {
+	k.t.Helper()
 	sum := sha256.Sum256([]byte(token))
 	edits = append([]any{"ath", base64.RawURLEncoding.EncodeToString(sum[:])}, edits...)
-	return http.Header{
-		"Authorization": {"DPoP " + token},
-		"Dpop":          {k.Proof(http.MethodGet, e.Issuer+"/userinfo", edits...)},
-	}
+	return http.Header{"Authorization": {"DPoP " + token}, "Dpop": {k.Proof(method, url, edits...)}}
 }
 
 // PublicJWK is the key as others see it.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -64,6 +65,7 @@ type Env struct {
 	t       testing.TB
 	Issuer  string
 	nodeURL string // where this broker listens, of one that Node started; "" is the issuer
+	server  *httptest.Server
 	Broker  *broker.Broker
 	Sandbox *sandbox.Sandbox
 	Backend store.Backend
@@ -122,7 +124,7 @@ func startOn(t testing.TB, clock *Clock, backend store.Backend, edit ...func(*co
 	e := &Env{t: t, Clock: clock, Backend: backend, Logs: &Logs{}}
 	brokerServer, serveBroker := listening(t)
 	sandboxServer, serveSandbox := listening(t)
-	e.Issuer = brokerServer.URL
+	e.Issuer, e.server = brokerServer.URL, brokerServer
 
 	cfg, err := config.Parse([]byte(yaml(e.Issuer, sandboxServer.URL)), "test.yaml", nil)
 	if err != nil {
@@ -164,9 +166,30 @@ func (e *Env) Node(t testing.TB) *Env {
 	t.Helper()
 	server, listen := listening(t)
 	node := *e
-	node.t, node.nodeURL = t, server.URL
+	node.t, node.nodeURL, node.server = t, server.URL, server
 	node.serve(slog.New(slog.NewJSONHandler(e.Logs, &slog.HandlerOptions{Level: slog.LevelDebug})), listen)
 	return &node
+}
+
+// Down closes the broker's listener and every connection to it, as when its process has ended. Up listens at the same address again.
+func (e *Env) Down() {
+	e.server.CloseClientConnections()
+	e.server.Close()
+}
+
+// Up ends what Down began.
+func (e *Env) Up(t testing.TB) {
+	t.Helper()
+	listener, err := net.Listen("tcp", e.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(e.server.Config.Handler)
+	_ = server.Listener.Close() // it listens at an address of its own choice
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+	e.server = server
 }
 
 func yaml(issuer, sandboxURL string) string {
