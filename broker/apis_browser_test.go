@@ -1,12 +1,16 @@
 package broker_test
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/config"
+	"github.com/portico-id/portico/examples/sampleapi"
+	"github.com/portico-id/portico/examples/sampleapp"
 )
 
 // A person reads the api's own sentences and every field of what is asked in detail, in a real browser, before the button.
@@ -27,4 +31,43 @@ func TestAPersonReadsWhatIsAskedInDetailInARealBrowser(t *testing.T) {
 	if before, _, found := strings.Cut(page, "Do not allow"); !found || !strings.Contains(before, "12.00 EUR") {
 		t.Error("the details are not above the button")
 	}
+}
+
+// The sample app and the sample API, as `portico dev` puts them together: a person reads what the app may do at the API, and then writes a note there.
+func TestAPersonWritesANoteInARealBrowser(t *testing.T) {
+	listening, serveAPI := Listening(t)
+	server, handle, e, client := serveApp(t, "/callback", withAPIs, func(c *config.Config) {
+		c.APIs = append(c.APIs[1:], config.API{Identifier: listening.URL, Name: "Sample notes", AccessTokenFormat: "jwt", Scopes: []config.Scope{
+			{Name: sampleapi.ScopeRead, Sentence: "Read your notes"}, {Name: sampleapi.ScopeWrite, Sentence: "Write notes for you"},
+		}})
+		c.Clients[len(c.Clients)-1].ResourceServerOf = []string{listening.URL}
+	})
+	api, err := sampleapi.New(sampleapi.Config{
+		Issuer: e.Issuer, URL: listening.URL, ClientID: notesHost.ID, ClientSecret: notesHost.Secret, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveAPI(api)
+	app, err := sampleapp.New(sampleapp.Config{Issuer: e.Issuer, ClientID: client.ID, ClientSecret: client.Secret, URL: server.URL, API: listening.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle(app)
+	v := visit{t: t, ctx: chromium(t)}
+	v.do("to the consent page", chromedp.Navigate(server.URL+"/login?idp_hint=google"), atSandbox, press, consent)
+	v.shoot("consent-notes")
+	if page := v.read("main"); !strings.Contains(page, "Read your notes") || !strings.Contains(page, "Write notes for you") {
+		t.Errorf("the page says\n%s", page)
+	}
+	v.do("allow", press, chromedp.WaitVisible("#text"))
+	v.shoot("notes-empty")
+	const text = "Buy <b>milk</b> & bread"
+	v.do("write", chromedp.SendKeys("#text", text+"\r"), chromedp.WaitVisible("#notes"))
+	v.shoot("notes")
+	if got := v.read("#notes"); got != text {
+		t.Errorf("the notes are %q, want %q", got, text)
+	}
+	// A refreshed token is for the API too.
+	v.do("refresh", chromedp.Click("#refresh"), says("Refreshed:"), chromedp.WaitVisible("#notes"))
 }

@@ -25,18 +25,16 @@ import (
 // what our own tests thought of, they demand here.
 
 // serveApp serves an app whose redirect URI is registered for the client web.
-func serveApp(t *testing.T, path string) (app *httptest.Server, handle func(http.Handler), e *Env, client Client) {
+func serveApp(t *testing.T, path string, edit ...func(*config.Config)) (app *httptest.Server, handle func(http.Handler), e *Env, client Client) {
 	t.Helper()
-	var handler http.Handler
-	app = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
-	t.Cleanup(app.Close)
+	app, handle = Listening(t)
 	client = Web
 	client.RedirectURI = app.URL + path
-	e = Start(t, func(c *config.Config) {
+	e = Start(t, append(edit, func(c *config.Config) {
 		c.Clients[0].RedirectURIs = []string{client.RedirectURI}
 		c.Clients[0].PostLogoutRedirectURIs = []string{app.URL + "/"}
-	})
-	return app, func(h http.Handler) { handler = h }, e, client
+	})...)
+	return app, handle, e, client
 }
 
 func TestGoOAuth2AndCoreosGoOIDC(t *testing.T) {

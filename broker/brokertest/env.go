@@ -110,11 +110,11 @@ func Start(t testing.TB, edit ...func(*config.Config)) *Env {
 	return startOn(t, clock, storetest.SQLite(t, clock.Now), edit...)
 }
 
-// listening is a server whose handler is set once its address is known.
-func listening(t testing.TB) (*httptest.Server, func(http.Handler)) {
+// Listening is a server whose handler is set once its address is known.
+func Listening(t testing.TB) (server *httptest.Server, handle func(http.Handler)) {
 	t.Helper()
 	var handler http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(server.Close)
 	return server, func(h http.Handler) { handler = h }
 }
@@ -122,8 +122,8 @@ func listening(t testing.TB) (*httptest.Server, func(http.Handler)) {
 func startOn(t testing.TB, clock *Clock, backend store.Backend, edit ...func(*config.Config)) *Env {
 	t.Helper()
 	e := &Env{t: t, Clock: clock, Backend: backend, Logs: &Logs{}}
-	brokerServer, serveBroker := listening(t)
-	sandboxServer, serveSandbox := listening(t)
+	brokerServer, serveBroker := Listening(t)
+	sandboxServer, serveSandbox := Listening(t)
 	e.Issuer, e.server = brokerServer.URL, brokerServer
 
 	cfg, err := config.Parse([]byte(yaml(e.Issuer, sandboxServer.URL)), "test.yaml", nil)
@@ -164,7 +164,7 @@ func (e *Env) serve(log *slog.Logger, listen func(http.Handler)) {
 // endpoints are asked at its own URL.
 func (e *Env) Node(t testing.TB) *Env {
 	t.Helper()
-	server, listen := listening(t)
+	server, listen := Listening(t)
 	node := *e
 	node.t, node.nodeURL, node.server = t, server.URL, server
 	node.serve(slog.New(slog.NewJSONHandler(e.Logs, &slog.HandlerOptions{Level: slog.LevelDebug})), listen)

@@ -82,7 +82,7 @@ func TestAPublicDescriptionIsImportedAndUsed(t *testing.T) {
 // and of what is wrong what to do about it.
 func TestADocumentIsImportedAgainAndAgain(t *testing.T) {
 	dir := t.TempDir()
-	startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
+	d := startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
 	config := "--config=" + filepath.Join(dir, devConfigFile)
 	const document = `
 openapi: 3.1.0
@@ -161,7 +161,7 @@ components:
 		"no such file":             {filepath.Join(dir, "none.yaml")},
 		"nobody could say whose":   {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2", "--dry-run"},
 		"is that of the api":       {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2"},
-		"in the configuration":     {"-", "--identifier", devAPI},
+		"in the configuration":     {"-", "--identifier", d.APIs[0].Identifier},
 	} {
 		if status, _, errs := importText(bearer, args...); status != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%v: %d %s, want %q", args, status, errs, want)

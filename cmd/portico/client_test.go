@@ -101,8 +101,8 @@ func TestAnAppIsRegisteredUsedChangedAndRemoved(t *testing.T) {
 
 	var all []printedClient
 	mustJSON(t, &all, "client", "list", config, "--json")
-	if len(all) != 5 { // and the four of the configuration
-		t.Errorf("%d clients are listed, want 5", len(all))
+	if len(all) != 6 { // and the five of the configuration
+		t.Errorf("%d clients are listed, want 6", len(all))
 	}
 	if status, _, stderr := portico(t, "client", "remove", config, devWebClient); status == 0 || !strings.Contains(stderr, "configuration") {
 		t.Errorf("a client of the configuration was removed: %q", stderr)

@@ -18,18 +18,20 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/portico-id/portico/broker/oauth"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 	"github.com/portico-id/portico/config"
 	"github.com/portico-id/portico/connectors/sandbox"
+	"github.com/portico-id/portico/examples/sampleapi"
 	"github.com/portico-id/portico/examples/sampleapp"
 )
 
 // devCommand is the broker to try out and to develop against. It writes a configuration like any other into its data
-// folder, and serves it; what it adds is the sample app and a line that says where everything is.
+// folder, and serves it; what it adds is the sample app, the sample API and a line that says where everything is.
 type devCommand struct {
-	Addr    string `help:"Where the broker listens; the sample app and the simulated providers take the next ports." default:"127.0.0.1:8080"`
+	Addr    string `help:"Where the broker listens; the sample app, the simulated providers and the sample API take the next ports." default:"127.0.0.1:8080"`
 	Data    string `help:"Keep everything in this folder, so that it is the same after a restart. Default: a fresh temporary folder." type:"path" placeholder:"DIR"`
 	MongoDB string `help:"Store in this MongoDB instead of a file." name:"mongodb" placeholder:"URI"`
 	Auto    string `help:"The simulated providers sign in by themselves, as this persona." placeholder:"PERSONA"`
@@ -43,9 +45,11 @@ type devState struct {
 	SampleApp   string `json:"sample_app"` // addresses
 	Sandbox     string `json:"sandbox"`
 	MTLS        string `json:"mtls"`
+	SampleAPI   string `json:"sample_api"`
 	WebSecret   string `json:"web_secret"`
 	Service     string `json:"service_secret"`
 	Trusted     string `json:"trusted_secret"`
+	API         string `json:"api_secret"`
 	Password    string `json:"password"` // of the first persona's local account
 	Database    string `json:"database"` // of --mongodb
 	KeyringFile string `json:"-"`
@@ -56,7 +60,7 @@ const (
 	devNativeClient  = "sample-native"
 	devServiceClient = "sample-service"
 	devTrustedClient = "sample-trusted"
-	devAPI           = "https://notes.example"
+	devAPIClient     = "sample-api"
 	devAccount       = "sample-account"
 	devTrustedIssuer = "https://issuer.example"
 	devStateFile     = "dev.json"
@@ -64,7 +68,10 @@ const (
 	nativeRedirect   = "http://127.0.0.1/callback"
 )
 
-var devConnectors = []string{"google", "facebook", "github"}
+var (
+	devConnectors = []string{"google", "facebook", "github"}
+	devScopes     = []string{sampleapi.ScopeRead, sampleapi.ScopeWrite}
+)
 
 // Run serves the broker, the simulated providers and the sample app until the process is told to stop.
 func (c devCommand) Run(ctx context.Context, p process) error {
@@ -100,7 +107,7 @@ func (c devCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	app, err := sampleapp.New(sampleapp.Config{
-		Issuer: cfg.Issuer, ClientID: devWebClient, ClientSecret: state.WebSecret, URL: "http://" + state.SampleApp, Connectors: devConnectors,
+		Issuer: cfg.Issuer, ClientID: devWebClient, ClientSecret: state.WebSecret, URL: "http://" + state.SampleApp, Connectors: devConnectors, API: state.apiURL(),
 	})
 	if err != nil {
 		return err
@@ -110,8 +117,14 @@ func (c devCommand) Run(ctx context.Context, p process) error {
 		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: level}))
+	api, err := sampleapi.New(sampleapi.Config{
+		Issuer: cfg.Issuer, URL: state.apiURL(), ClientID: devAPIClient, ClientSecret: state.API, Log: log,
+	})
+	if err != nil {
+		return err
+	}
 	err = serve(ctx, cfg, log, serving{
-		endpoints: []web.Endpoint{{Handler: http.Handler(app), Addr: state.SampleApp}},
+		endpoints: []web.Endpoint{{Handler: app, Addr: state.SampleApp}, {Handler: api, Addr: state.SampleAPI}},
 		started: func([]net.Addr) {
 			if err := c.announce(p, cfg, state, configPath); err != nil {
 				log.Error("cannot say where everything is", slog.Any("cause", err))
@@ -148,15 +161,8 @@ func (c devCommand) state(dir string) (*devState, error) {
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		asked, err := netAddr(c.Addr)
-		if err != nil {
+		if err := s.chooseAddresses(c.Addr); err != nil {
 			return nil, err
-		}
-		if asked.Port != 0 && c.Addr != s.Addr || s.MTLS == "" {
-			// Another address is another issuer: the sample app's ports follow.
-			if err := s.chooseAddresses(c.Addr); err != nil {
-				return nil, err
-			}
 		}
 		s.chooseSecrets()
 		return &s, s.write(path)
@@ -171,9 +177,12 @@ func (c devCommand) state(dir string) (*devState, error) {
 	return s, s.write(path)
 }
 
+// apiURL is where the sample API is, and its identifier: clients that read its metadata insist that both are one (RFC 9728 section 3.3).
+func (s *devState) apiURL() string { return "http://" + s.SampleAPI }
+
 // chooseSecrets makes the secrets that are not there: all of them the first time, and later what an older release did not have.
 func (s *devState) chooseSecrets() {
-	for _, secret := range []*string{&s.WebSecret, &s.Service, &s.Trusted} {
+	for _, secret := range []*string{&s.WebSecret, &s.Service, &s.Trusted, &s.API} {
 		*secret = cmp.Or(*secret, token.NewSecret("pcs_"))
 	}
 	s.Password = cmp.Or(s.Password, token.NewSecret("")[:16])
@@ -199,29 +208,43 @@ func netAddr(addr string) (*net.TCPAddr, error) {
 }
 
 // chooseAddresses takes the broker's address as it was asked for, and for the others the next ports, or any where those are taken. Port 0
-// is any free one.
+// is any free one. What was chosen before stays, unless the broker moves: another address is another issuer.
 func (s *devState) chooseAddresses(addr string) error {
 	a, err := netAddr(addr)
 	if err != nil {
 		return err
 	}
-	host := a.IP.String()
-	if a.Port == 0 {
-		if a.Port, err = freePort(host, 0); err != nil {
-			return err
-		}
-	}
-	s.Addr = net.JoinHostPort(host, strconv.Itoa(a.Port))
-	taken := map[int]bool{a.Port: true}
-	for i, target := range []*string{&s.SampleApp, &s.Sandbox, &s.MTLS} {
-		port, err := freePort(host, a.Port+1+i)
-		if err != nil || taken[port] {
-			if port, err = freePort(host, 0); err != nil {
+	others := []*string{&s.SampleApp, &s.Sandbox, &s.MTLS, &s.SampleAPI}
+	if s.Addr == "" || a.Port != 0 && a.String() != s.Addr {
+		if a.Port == 0 {
+			if a.Port, err = freePort(a.IP.String(), 0); err != nil {
 				return err
 			}
 		}
-		taken[port] = true
-		*target = net.JoinHostPort(host, strconv.Itoa(port))
+		s.Addr = net.JoinHostPort(a.IP.String(), strconv.Itoa(a.Port))
+		for _, other := range others {
+			*other = ""
+		}
+	} else if a, err = netAddr(s.Addr); err != nil {
+		return err
+	}
+	taken := []string{s.Addr}
+	for _, other := range others {
+		taken = append(taken, *other)
+	}
+	for i, other := range others {
+		if *other != "" {
+			continue
+		}
+		port, err := freePort(a.IP.String(), a.Port+1+i)
+		*other = net.JoinHostPort(a.IP.String(), strconv.Itoa(port))
+		if err != nil || slices.Contains(taken, *other) {
+			if port, err = freePort(a.IP.String(), 0); err != nil {
+				return err
+			}
+			*other = net.JoinHostPort(a.IP.String(), strconv.Itoa(port))
+		}
+		taken = append(taken, *other)
 	}
 	return nil
 }
@@ -244,7 +267,7 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 		store = m{"type": "mongodb", "uri": c.MongoDB, "database": s.Database}
 	}
 	scopes := []string{"openid", "profile", "email", "offline_access"}
-	notes := []string{"notes:read", "notes:write"}
+	notes := devScopes
 	withNotes := slices.Concat(scopes, notes)
 	grants := []string{registry.GrantAuthorizationCode, registry.GrantRefreshToken}
 	withDevice := append(slices.Clone(grants), registry.GrantDeviceCode)
@@ -276,15 +299,23 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 			"grant_types": append(slices.Clone(withDevice), registry.GrantClientCredentials),
 		},
 		"client_id_metadata": m{"mode": "open"},
+		// A proxy that somebody tries stands at an address of its own.
+		"forward_auth": m{"any_host": true},
 		"mtls": m{
 			"mode": "tls", "listen": s.MTLS, "url": "https://" + s.MTLS, "ca_file": certificate.file,
 			"cert_file": certificate.file, "key_file": certificate.keyFile,
 		},
 		"apis": []m{{
-			"identifier": devAPI, "name": "Sample notes", "access_token_format": "jwt",
+			"identifier": s.apiURL(), "url": s.apiURL(), "name": "Sample notes", "access_token_format": "jwt",
+			// It is there for whatever app somebody tries.
+			"self_registered": true,
 			"scopes": []m{
-				{"name": "notes:read", "sentence": "Read your notes"},
-				{"name": "notes:write", "sentence": "Write and delete your notes"},
+				{"name": sampleapi.ScopeRead, "sentence": "Read your notes"},
+				{"name": sampleapi.ScopeWrite, "sentence": "Write notes for you"},
+			},
+			"endpoints": []m{
+				{"method": http.MethodGet, "path": "/notes", "scopes": []string{sampleapi.ScopeRead}},
+				{"method": http.MethodPost, "path": "/notes", "scopes": []string{sampleapi.ScopeWrite}},
 			},
 		}},
 		// Its email is not verified: nothing is linked to it.
@@ -302,7 +333,7 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 				"client_id": devWebClient, "client_secret": s.WebSecret, "name": "Sample app", "website": "http://" + s.SampleApp,
 				"redirect_uris":             []string{sampleapp.RedirectURI("http://" + s.SampleApp)},
 				"post_logout_redirect_uris": []string{"http://" + s.SampleApp + "/"},
-				"scopes":                    scopes, "grant_types": grants,
+				"scopes":                    withNotes, "grant_types": grants,
 			},
 			{
 				"client_id": devNativeClient, "public": true, "name": "Sample native app",
@@ -313,11 +344,15 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 				"scopes": notes, "grant_types": []string{registry.GrantClientCredentials},
 			},
 			{
+				"client_id": devAPIClient, "client_secret": s.API, "name": "Sample notes, the server",
+				"resource_server_of": []string{s.apiURL()},
+			},
+			{
 				"client_id": devTrustedClient, "client_secret": s.Trusted, "name": "Sample trusted app",
 				"scopes":      withNotes,
 				"grant_types": []string{registry.GrantPassword, registry.GrantRefreshToken, registry.GrantTokenExchange, registry.GrantJWTBearer},
 				// It stands behind the notes too, and so may exchange the tokens that it is sent there.
-				"resource_server_of": []string{devAPI},
+				"resource_server_of": []string{s.apiURL()},
 				"token_exchange": m{
 					"subject_clients": []string{devWebClient, devNativeClient, devServiceClient, devTrustedClient},
 					"actor_clients":   []string{devServiceClient},
@@ -346,6 +381,12 @@ type devPersona struct {
 	Password string `json:"password,omitempty"` // of a local account; name or email is its username
 }
 
+type devAPI struct {
+	Identifier string   `json:"identifier"`
+	URL        string   `json:"url"`
+	Scopes     []string `json:"scopes"`
+}
+
 type ready struct {
 	Issuer     string               `json:"issuer"`
 	SampleApp  string               `json:"sample_app"`
@@ -357,6 +398,9 @@ type ready struct {
 	MTLS map[string]string `json:"mtls"`
 	// TrustedIssuer is whose assertions the trusted app may present (RFC 7523), the file with its key, and the account that it can speak for.
 	TrustedIssuer map[string]string `json:"trusted_issuer"`
+	APIs          []devAPI          `json:"apis"`
+	// ForwardAuth is what a reverse proxy asks who may pass to the APIs.
+	ForwardAuth string `json:"forward_auth"`
 }
 
 func (c devCommand) announce(p process, cfg *config.Config, s *devState, configPath string) error {
@@ -377,6 +421,8 @@ func (c devCommand) announce(p process, cfg *config.Config, s *devState, configP
 			TrustedIssuer: map[string]string{
 				"issuer": devTrustedIssuer, "alg": "ES256", "key_file": cfg.MTLS.KeyFile, "subject": devAccount,
 			},
+			APIs:        []devAPI{{Identifier: s.apiURL(), URL: s.apiURL(), Scopes: devScopes}},
+			ForwardAuth: cfg.Issuer + oauth.PathForwardAuth,
 		}
 		for _, name := range devConnectors {
 			line.Sandbox[name] = cfg.Sandbox.URL + "/" + name
@@ -393,11 +439,17 @@ Portico is ready. Everything is on this machine; nothing needs the network.
   Sample app    %s          ← click here and sign in
   Broker        %s
   Providers     %s/sandbox/   simulated: sign in as anybody, arm faults
+  Sample API    %s          keeps notes for whoever brings a token:
+
+  TOKEN=$(curl -s %s/token -u %s:%s -d grant_type=client_credentials | cut -d '"' -f 4)
+  curl -s %s/notes -H "Authorization: Bearer $TOKEN" -d text=hello
 
 Your own app: its issuer is the broker's address. Register it with
   go run ./cmd/portico client add --config %s --name "My app" --redirect-uri http://127.0.0.1:3000/callback
 
 Press Ctrl-C to stop.
-`, appURL, cfg.Issuer, cfg.Sandbox.URL, configPath)
+`, appURL, cfg.Issuer, cfg.Sandbox.URL, s.apiURL(),
+		cfg.Issuer, devServiceClient, s.Service, s.apiURL(),
+		configPath)
 	return err
 }

@@ -124,7 +124,9 @@ func (d *dev) web() brokertest.Client {
 	return brokertest.Client{ID: c.ClientID, Secret: c.ClientSecret, RedirectURI: c.RedirectURIs[0]}
 }
 
-func (d *dev) env() *brokertest.Env { return &brokertest.Env{Issuer: d.Issuer} }
+func (d *dev) env() *brokertest.Env {
+	return &brokertest.Env{Issuer: d.Issuer, Clock: &brokertest.Clock{}}
+}
 
 func TestDevSignsInWithEachProviderAndStopsCleanly(t *testing.T) {
 	d := startDev(t, "--addr", "127.0.0.1:0")

@@ -118,17 +118,17 @@ func (n *nodes) start(program, config, address string) {
 	startServe(n.t, exec.Command(program, "serve", "--config", config), http.DefaultClient, address)
 }
 
-// startServe runs a broker until the test ends, and waits until it is ready at its address.
-func startServe(t *testing.T, cmd *exec.Cmd, client *http.Client, address string) {
+// startServe runs a broker until the test ends, and waits until it is ready at its address. The channel is closed when the process is gone.
+func startServe(t *testing.T, cmd *exec.Cmd, client *http.Client, address string) (exited chan struct{}) {
 	t.Helper()
 	var stderr output
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	exited := make(chan struct{})
+	exited = make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // a test that fails kills it
+		_ = cmd.Wait() // a test kills it
 		close(exited)
 	}()
 	t.Cleanup(func() {
@@ -149,7 +149,7 @@ func startServe(t *testing.T, cmd *exec.Cmd, client *http.Client, address string
 		if err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
-				return
+				return exited
 			}
 		}
 		select {

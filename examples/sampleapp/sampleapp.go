@@ -2,8 +2,8 @@
 // what any OpenID Connect app in Go would: golang.org/x/oauth2 and coreos/go-oidc, each as its own documentation
 // shows, and nothing of Portico's.
 //
-// It shows who signed in, what the tokens say, a refresh, and a sign-out at both ends. `portico dev` serves it;
-// examples/sampleapp/cmd/sampleapp runs it alone.
+// It shows who signed in, what the tokens say, a refresh, what an API (examples/sampleapi) keeps for who signed in, and a sign-out at
+// both ends. `portico dev` serves it; examples/sampleapp/cmd/sampleapp runs it alone.
 package sampleapp
 
 import (
@@ -35,6 +35,7 @@ type Config struct {
 	ClientSecret string   //
 	URL          string   // the app's own address, without a slash at the end
 	Connectors   []string // providers to offer a direct button for; may be empty
+	API          string   // the address of the notes API, without a slash at the end; "" for an app that calls none
 }
 
 // maxVisitors bounds the app's memory: the oldest visitor is forgotten. A real app keeps its sessions elsewhere.
@@ -80,6 +81,7 @@ func New(config Config) (*App, error) {
 	a.mux.HandleFunc("GET /login", a.login)
 	a.mux.HandleFunc("GET /callback", a.callback)
 	a.mux.HandleFunc("POST /refresh", a.refresh)
+	a.mux.HandleFunc("POST /notes", a.write)
 	a.mux.HandleFunc("POST /logout", a.logout)
 	return a, nil
 }
@@ -118,12 +120,16 @@ func (a *App) oauth(ctx context.Context) (*oauth2.Config, *oidc.Provider, error)
 		a.provider = provider
 		a.mu.Unlock()
 	}
+	scopes := []string{oidc.ScopeOpenID, "profile", "email", oidc.ScopeOfflineAccess}
+	if a.config.API != "" {
+		scopes = append(scopes, "notes:read", "notes:write") // the API's: the access token is for it too
+	}
 	return &oauth2.Config{
 		ClientID:     a.config.ClientID,
 		ClientSecret: a.config.ClientSecret,
 		Endpoint:     provider.Endpoint(),
 		RedirectURL:  RedirectURI(a.config.URL),
-		Scopes:       []string{oidc.ScopeOpenID, "profile", "email", oidc.ScopeOfflineAccess},
+		Scopes:       scopes,
 	}, provider, nil
 }
 
@@ -213,6 +219,34 @@ func (a *App) refresh(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+// write has the API keep a note, with the access token of who is signed in.
+func (a *App) write(w http.ResponseWriter, r *http.Request) {
+	v := a.visitor(r)
+	v.Lock()
+	defer v.Unlock()
+	if v.token == nil || a.config.API == "" {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
+	if err := a.notes(r.Context(), v, http.MethodPost, url.Values{"text": {r.PostFormValue("text")}}, nil); err != nil {
+		a.fail(w, err.Error())
+		return
+	}
+	v.notice = "Written."
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// notes calls the API: the access token goes along in the Authorization header (RFC 6750 section 2.1).
+func (a *App) notes(ctx context.Context, v *visitor, method string, form url.Values, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, method, a.config.API+"/notes", strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	v.token.SetAuthHeader(request)
+	return do(request, answer)
+}
+
 // logout revokes the tokens (RFC 7009) and signs out at the broker (OpenID Connect RP-Initiated Logout).
 func (a *App) logout(w http.ResponseWriter, r *http.Request) {
 	v := a.visitor(r)
@@ -231,7 +265,7 @@ func (a *App) logout(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, err.Error())
 		return
 	}
-	if _, err := a.post(r.Context(), endpoints.Revocation, url.Values{"token": {v.token.RefreshToken}}); err != nil {
+	if err := a.post(r.Context(), endpoints.Revocation, url.Values{"token": {v.token.RefreshToken}}, nil); err != nil {
 		a.fail(w, err.Error())
 		return
 	}
@@ -252,6 +286,8 @@ type view struct {
 	IDToken       string // its claims
 	Introspection string // what the broker says of the access token
 	Userinfo      string
+	Notes         []note
+	NotesError    string
 	Expires       string
 	HasRefresh    bool
 	SignedIn      bool
@@ -271,6 +307,8 @@ func (a *App) home(w http.ResponseWriter, r *http.Request) {
 	}
 	a.render(w, http.StatusOK, data)
 }
+
+type note struct{ Text string }
 
 // describe fills in who signed in and what the tokens say.
 func (a *App) describe(ctx context.Context, v *visitor, data *view) error {
@@ -293,8 +331,8 @@ func (a *App) describe(ctx context.Context, v *visitor, data *view) error {
 	if err := provider.Claims(&endpoints); err != nil {
 		return err
 	}
-	introspection, err := a.post(ctx, endpoints.Introspection, url.Values{"token": {v.token.AccessToken}})
-	if err != nil {
+	var introspection map[string]any
+	if err := a.post(ctx, endpoints.Introspection, url.Values{"token": {v.token.AccessToken}}, &introspection); err != nil {
 		return err
 	}
 	userinfo, err := provider.UserInfo(ctx, oauth2.StaticTokenSource(v.token))
@@ -307,6 +345,13 @@ func (a *App) describe(ctx context.Context, v *visitor, data *view) error {
 	} else {
 		data.Userinfo = err.Error()
 	}
+	if a.config.API != "" {
+		var answer struct{ Notes []note }
+		if err := a.notes(ctx, v, http.MethodGet, nil, &answer); err != nil {
+			data.NotesError = err.Error()
+		}
+		data.Notes = answer.Notes
+	}
 	data.SignedIn, data.HasRefresh = true, v.token.RefreshToken != ""
 	data.Name, data.Email, data.Picture = who.Name, who.Email, who.Picture
 	data.IDToken, data.Introspection = pretty(claims), pretty(introspection)
@@ -315,30 +360,37 @@ func (a *App) describe(ctx context.Context, v *visitor, data *view) error {
 }
 
 // post calls an endpoint of the broker's as this client.
-func (a *App) post(ctx context.Context, endpoint string, form url.Values) (map[string]any, error) {
+func (a *App) post(ctx context.Context, endpoint string, form url.Values, answer any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.SetBasicAuth(url.QueryEscape(a.config.ClientID), url.QueryEscape(a.config.ClientSecret))
+	return do(request, answer)
+}
+
+// maxAnswer bounds what is read of an answer; all of somebody's notes are within it.
+const maxAnswer = 1 << 20
+
+// do sends a request, and reads the JSON that comes back into answer, unless that is nil.
+func do(request *http.Request, answer any) error {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", response.Status, body)
+	if response.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("%s: %s", response.Status, body)
 	}
-	answer := map[string]any{}
-	if len(body) == 0 {
-		return answer, nil
+	if answer == nil {
+		return nil
 	}
-	return answer, json.Unmarshal(body, &answer)
+	return json.Unmarshal(body, answer)
 }
 
 // explain says what the broker said.

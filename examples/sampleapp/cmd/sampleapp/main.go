@@ -21,6 +21,7 @@ func main() {
 		ClientID:     os.Getenv("SAMPLEAPP_CLIENT_ID"),
 		ClientSecret: os.Getenv("SAMPLEAPP_CLIENT_SECRET"),
 		URL:          cmp.Or(os.Getenv("SAMPLEAPP_URL"), "http://127.0.0.1:8081"),
+		API:          os.Getenv("SAMPLEAPP_API"),
 	}
 	if names := os.Getenv("SAMPLEAPP_CONNECTORS"); names != "" {
 		config.Connectors = strings.Split(names, ",")
