@@ -328,18 +328,36 @@ func FuzzAuthorizationDetails(f *testing.F) {
 	})
 }
 
-// Whatever is sent as resource and scope: what comes out names registered apis alone, and nothing that the client is not registered for.
+// Whatever is sent as resource and scope: what comes out names registered apis alone, and nothing that the client is not registered for, or that one
+// api opens to strangers and another, which would take the same token, does not.
 func FuzzResourcesAndScopes(f *testing.F) {
 	f.Add(notes, mail, "notes:read mail:read", true)
 	f.Add(issuer, "", "openid offline_access", true)
 	f.Add("https://api.example.com/notes#x", "relative", "notes:read", false)
 	f.Add("https://API.example.com/notes", "urn:example:files", "shared", false)
 	f.Add("", "", "", false)
-	p, client := testPolicy(f), testClient()
+	f.Add(files, notes, "shared files:read notes:read", true)
+	p, client, unknown := testPolicy(f), testClient(), testClient()
+	stranger("openid", "notes:read")(unknown)
 	f.Fuzz(func(t *testing.T, one, two, scope string, person bool) {
 		w, refusal := readWish(params{"scope": {scope}, "resource": {one, two}})
 		if refusal != nil {
 			return
+		}
+		if e, refusal := p.entitle(unknown, w, true); refusal == nil {
+			for _, w := range []wish{{}, {resources: []string{one}}, {resources: []string{two}}, {scopes: w.scopes[:min(1, len(w.scopes))]}} {
+				got, refusal := p.target(unknown, e, w)
+				if refusal != nil {
+					continue
+				}
+				for _, scope := range got.scopes {
+					for _, api := range p.apis.WithScope(scope) {
+						if !slices.Contains(unknown.Scopes, scope) && slices.Contains(got.audience, api.Identifier) && !api.SelfRegistered {
+							t.Fatalf("a stranger has a token for %q with %q", got.audience, scope)
+						}
+					}
+				}
+			}
 		}
 		_, got, refusal := p.direct(client, w, person)
 		if refusal != nil {
