@@ -28,7 +28,8 @@ type apiImport struct {
 	BearerScopes     bool     `help:"What requirements list beside an http bearer scheme are scopes."`
 	PublicUnlessSaid bool     `help:"Operations are public of which the document says nothing about security. Otherwise they are denied."`
 	UncheckedScope   []string `help:"A scope of the document that is neither registered nor asked for, such as openid. Repeat it for more." placeholder:"NAME" sep:"none"`
-	Overlapping      []string `help:"An endpoint that is registered although it takes requests of an operation that is left out. Repeat it for more." placeholder:"'GET /notes/{id}'" sep:"none"`
+	Scope            []string `help:"One scope more, or another sentence for one of the document's. Repeat it for more." placeholder:"'notes:read=Read your notes'" sep:"none"`
+	Endpoint         []string `help:"One endpoint more, or in the place of the document's, be it one that is left out. Repeat it for more." placeholder:"'OPTIONS /{path...} public'" sep:"none"`
 	KeepSentences    bool     `help:"Scopes that are registered already keep what people read."`
 	DryRun           bool     `help:"Say what would be registered; register nothing."`
 }
@@ -40,12 +41,20 @@ func (c apiImport) Run(ctx context.Context, p process) error {
 		return err
 	}
 	document, err := openapi.Read(raw, openapi.Options{
-		Schemes: c.Scheme, BearerScopes: c.BearerScopes, PublicUnlessSaid: c.PublicUnlessSaid, Unchecked: c.UncheckedScope, Overlapping: c.Overlapping,
+		Schemes: c.Scheme, BearerScopes: c.BearerScopes, PublicUnlessSaid: c.PublicUnlessSaid, Unchecked: c.UncheckedScope,
 		Reserved: slices.Collect(maps.Keys(oauth.Scopes())),
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
+	var endpoints []registry.Endpoint
+	if err := errors.Join(
+		addItems(&document.Scopes, c.Scope, parseScope, scopeName),
+		addItems(&endpoints, c.Endpoint, registry.ParseEndpoint, endpointName),
+	); err != nil {
+		return err
+	}
+	document.Add(endpoints...)
 	identifier := cmp.Or(c.Identifier, document.Identifier)
 	if identifier == "" {
 		return fmt.Errorf("%s: none of its servers is https, so that nothing names the API: say --identifier=URI", c.File)

@@ -6,13 +6,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/oauth"
 )
 
 const publicDescriptions = "../../broker/registry/openapi/testdata/"
@@ -32,8 +35,8 @@ type printedImport struct {
 	} `json:"notes"`
 }
 
-// A public description of 79 operations is imported while the broker runs: what it says is registered, an app gets a token for one of its scopes at
-// once.
+// A public description of 79 operations is imported while the broker runs: what it says is registered, an app gets a token for one of its scopes
+// at once, and the proxy's question is answered by its endpoints.
 func TestAPublicDescriptionIsImportedAndUsed(t *testing.T) {
 	dir := t.TempDir()
 	d := startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
@@ -70,6 +73,39 @@ func TestAPublicDescriptionIsImportedAndUsed(t *testing.T) {
 	r := d.env().Post(t, "/token", client, url.Values{"grant_type": {"client_credentials"}, "scope": {send}, "resource": {gmail}})
 	if r.Status != http.StatusOK || r.String("scope") != send {
 		t.Fatalf("a token for an imported scope: %d %v", r.Status, r.Body)
+	}
+	// The proxy's question: the operation that is asked for needs this scope, or another, or is none of the api's.
+	ask := func(method, uri, token string) (int, string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.env().Issuer+oauth.PathForwardAuth, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Method": method, "Proto": "https", "Host": "gmail.googleapis.com", "Uri": uri} {
+			request.Header.Set("X-Forwarded-"+name, value)
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode, response.Header.Get("X-Auth-Scope") + strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
+	}
+	for _, c := range []struct {
+		method, uri, token string
+		status             int
+		says               string
+	}{
+		{"POST", "/gmail/v1/users/me/messages/send", r.String("access_token"), http.StatusOK, send},
+		{"POST", "/gmail/v1/users/me/messages/send", "", http.StatusUnauthorized, "Bearer"},
+		{"GET", "/gmail/v1/users/me/messages/1", r.String("access_token"), http.StatusForbidden, `error="insufficient_scope"`},
+		{"GET", "/gmail/v1/nothing", r.String("access_token"), http.StatusForbidden, ""},
+	} {
+		if status, says := ask(c.method, c.uri, c.token); status != c.status || !strings.Contains(says, c.says) {
+			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.uri, status, says, c.status, c.says)
+		}
 	}
 
 	mustJSON(t, &again, "api", "import", config, "--json", publicDescriptions+"gmail.json")
@@ -146,6 +182,11 @@ components:
 	if _, shown, _ := portico(t, "api", "show", config, todo); !strings.Contains(shown, "acr=urn:example:mfa max_age=300") {
 		t.Errorf("what an operator added is gone:\n%s", shown)
 	}
+	r = imported(document, "--unchecked-scope", "openid", "--url", "https://todo.example.com/v2", "--dry-run", "--scope", "todo:write=Change your list", "--endpoint", "get /todo/{id} todo:write")
+	if r.Result != "updated" || len(r.Changes) != 2 || r.Changes[0].After != "todo:write: Change your list" || r.Changes[1].After != "GET /todo/{id} todo:write" ||
+		!strings.Contains(r.Notes[len(r.Notes)-1].Text, "although it takes requests of operations that the document gives to others: GET /todo/all") {
+		t.Errorf("beside the document's: %+v", r)
+	}
 	r = imported(strings.Replace(document, "/todo/{id}: {get: {}}", "/todo/{id}: {get: {security: []}, delete: {}}", 1), "--url", "https://todo.example.com/v2", "--unchecked-scope", "openid", "--dry-run")
 	if r.Result != "updated" || !r.DryRun || len(r.Changes) != 1 || r.Changes[0].After != "DELETE /todo/{id} todo:read" {
 		t.Errorf("%+v", r)
@@ -160,6 +201,8 @@ components:
 		"no security scheme \"x\"": {"-", "--identifier", "https://files.example.com", "--scheme", "x"},
 		"no such file":             {filepath.Join(dir, "none.yaml")},
 		"nobody could say whose":   {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2", "--dry-run"},
+		"is not a scope":           {"-", "--scope", "x", "--endpoint", "GET"},
+		"is not a method":          {"-", "--scope", "x", "--endpoint", "GET"},
 		"is that of the api":       {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2"},
 		"in the configuration":     {"-", "--identifier", d.APIs[0].Identifier},
 	} {
@@ -175,5 +218,47 @@ components:
 	r = imported(bearer, "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://files.example.com")
 	if r.API.lines() != "boss=boss\nGET /files\nPUT /files boss" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Whoever keeps APIs in the configuration pastes there what a dry run prints: the keys are the same.
+func TestADryRunCanBePastedIntoTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
+	file := filepath.Join(dir, devConfigFile)
+	var dry struct{ API map[string]any }
+	mustJSON(t, &dry, "api", "import", "--config", file, "--json", "--dry-run", publicDescriptions+"square.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configuration map[string]any
+	if err := yaml.Unmarshal(text, &configuration); err != nil {
+		t.Fatal(err)
+	}
+	apis, _ := configuration["apis"].([]any)
+	square := map[string]any{}
+	for _, key := range []string{"identifier", "name", "url", "scopes", "endpoints"} {
+		square[key] = dry.API[key]
+	}
+	configuration["apis"] = append(apis, square)
+	pasted, err := json.Marshal(configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, pasted, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, errs := portico(t, "config", "check", "--config", file); status != 0 {
+		t.Error(errs)
+	}
+	// There it is changed from now on. A dry run still compares.
+	var again printedImport
+	mustJSON(t, &again, "api", "import", "--config", file, "--json", "--dry-run", publicDescriptions+"square.yaml")
+	if again.Result != "unchanged" || len(again.API.Endpoints) != 198 {
+		t.Errorf("%s, %v", again.Result, again.Changes)
+	}
+	if status, _, errs := portico(t, "api", "import", "--config", file, publicDescriptions+"square.yaml"); status != 1 || !strings.Contains(errs, "in the configuration file; change it there") {
+		t.Errorf("%d %s", status, errs)
 	}
 }

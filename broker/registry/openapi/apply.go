@@ -6,6 +6,36 @@ import (
 	"github.com/portico-id/portico/broker/registry"
 )
 
+// Add puts endpoints beside those of the document, or in the place of those of the same method and path, whatever the document says of them. A note says
+// which of them takes requests of an operation that is denied.
+func (d *Document) Add(endpoints ...registry.Endpoint) {
+	for i := range endpoints {
+		if there := endpointOf(d.Endpoints, &endpoints[i]); there != nil {
+			*there = endpoints[i]
+		} else {
+			d.Endpoints = append(d.Endpoints, endpoints[i])
+		}
+	}
+	isAdded := func(operation string) bool {
+		return slices.ContainsFunc(endpoints, func(e registry.Endpoint) bool { return nameOf(&e) == operation })
+	}
+	d.Denied = slices.DeleteFunc(d.Denied, func(e registry.Endpoint) bool { return isAdded(nameOf(&e)) })
+	d.Notes = slices.DeleteFunc(d.Notes, func(n Note) bool {
+		return len(n.Operations) > 0 && !slices.ContainsFunc(n.Operations, func(o string) bool { return !isAdded(o) })
+	})
+	for i := range d.Notes {
+		d.Notes[i].Operations = slices.DeleteFunc(d.Notes[i].Operations, isAdded)
+	}
+	for i := range endpoints {
+		if denied, takes := registry.Withheld(endpoints[i:i+1], d.Denied)[0]; takes {
+			d.Notes = append(d.Notes, Note{
+				Text:       "registered as you said, although it takes requests of operations that the document gives to others: " + nameOf(&denied),
+				Operations: []string{nameOf(&endpoints[i])},
+			})
+		}
+	}
+}
+
 // Apply makes an api what the document says: its scopes, its endpoints, and its URL if the document has one. What no document can say stays: how
 // a person must have signed in for an endpoint that is still there and still needs a token (RFC 9470), and with keepSentences the sentences of
 // scopes that are still there. A document without scopes leaves the api's alone, and with them what can be asked for.

@@ -79,3 +79,30 @@ paths:
 		t.Errorf("%+v", api)
 	}
 }
+
+// Whoever imports knows more than the document, and says so: an endpoint beside the document's, or instead of one. What that gives away of
+// operations that are denied is said.
+func TestEndpointsBesideTheDocuments(t *testing.T) {
+	d := read(t, head+`
+paths:
+  /users/{id}: {get: {security: [{broker: [read]}]}, put: {security: [{broker: [write]}]}}
+  /users/admin: {get: {security: [{key: []}]}}
+  /users/export: {get: {security: [{key: []}]}}
+`, openapi.Options{})
+	d.Add(
+		registry.Endpoint{Method: "GET", Path: "/users/{id}", Scopes: []string{"admin"}},
+		registry.Endpoint{Method: "PUT", Path: "/users/{id}", Scopes: []string{"admin"}},
+		registry.Endpoint{Method: "GET", Path: "/users/export", Scopes: []string{"read"}},
+		registry.Endpoint{Method: "OPTIONS", Path: "/{path...}", Public: true},
+	)
+	if want := "PUT /users/{id} admin\nGET /users/{id} admin\nGET /users/export read\nOPTIONS /{path...} public"; lines(d) != want || denied(d) != "GET /users/admin" {
+		t.Errorf("registered is\n%s\ndenied are %s", lines(d), denied(d))
+	}
+	want := []openapi.Note{
+		{Text: `not registered, and so denied: it needs "key" (apiKey), which is not the broker's`, Operations: []string{"GET /users/admin"}},
+		{Text: "registered as you said, although it takes requests of operations that the document gives to others: GET /users/admin", Operations: []string{"GET /users/{id}"}},
+	}
+	if diff := cmp.Diff(want, d.Notes); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -39,8 +39,6 @@ type Options struct {
 	PublicUnlessSaid bool
 	// Unchecked are scopes that are neither registered nor asked of a token, such as openid in a document that names it everywhere.
 	Unchecked []string
-	// Overlapping are endpoints, as METHOD path, that are registered although they would take requests of operations that are left out.
-	Overlapping []string
 	// Reserved are the scopes that are the broker's own, which no api can define. A requirement of one is left out, unless it is Unchecked.
 	Reserved []string
 }
@@ -57,6 +55,9 @@ type Document struct {
 	Scopes []registry.Scope
 	// Endpoints are the operations that can be registered, in the document's order. Their paths are below URL.
 	Endpoints []registry.Endpoint
+	// Denied are the operations that are left out, by method and path. Whatever is registered beside the document's endpoints should leave their
+	// requests alone (registry.Withheld).
+	Denied []registry.Endpoint
 	// Operations is how many operations there are, those that were left out included.
 	Operations int
 	// Notes say what was left out or decided, and why.
@@ -81,6 +82,8 @@ const (
 	maxOperations = 4096
 	// maxRefs bounds a chain of $ref, and of merge keys, which is how cycles end.
 	maxRefs = 16
+	// maxReasons bounds the reasons that are given for leaving out one operation or its alternatives.
+	maxReasons = 8
 	// maxQuoted bounds what a note quotes of a document, in bytes.
 	maxQuoted = 200
 )
@@ -93,10 +96,9 @@ type reader struct {
 	d       Document
 
 	schemes map[string]scheme
-	scopes  map[string]int      // places in d.Scopes
-	silent  map[string]bool     // scopes that have no sentence so far
-	byText  map[string]int      // places in d.Notes
-	left    []registry.Endpoint // operations that are to be denied
+	scopes  map[string]int  // places in d.Scopes
+	silent  map[string]bool // scopes that have no sentence so far
+	byText  map[string]int  // places in d.Notes
 
 	objects map[*yaml.Node]*object
 	visits  int

@@ -182,7 +182,7 @@ func (r *reader) pattern(o *operation) (path, problem string) {
 func (r *reader) leave(o operation, problem string) {
 	r.note(o.String(), "%s%s", notRegistered, problem)
 	if !strings.HasPrefix(problem, elsewhere) {
-		r.left = append(r.left, registry.Endpoint{Method: o.method, Path: o.path})
+		r.d.Denied = append(r.d.Denied, registry.Endpoint{Method: o.method, Path: o.path})
 	}
 }
 
@@ -206,33 +206,11 @@ func (r *reader) settle() {
 		r.leaveEndpoint(problem.Index, problem.Field+": "+printable(problem.Err.Error()))
 	}
 	r.drop(wrong)
-	r.withhold()
-}
-
-// withhold leaves out what would take the requests of operations that are left out.
-func (r *reader) withhold() {
-	var judged []registry.Endpoint
-	var places []int // of those, in r.d.Endpoints
-	found := map[string]bool{}
-	for i := range r.d.Endpoints {
-		e := &r.d.Endpoints[i]
-		if name := nameOf(e); slices.Contains(r.Overlapping, name) {
-			found[name] = true
-			r.note(name, "registered as you said, whatever it takes of operations that are left out")
-			continue
-		}
-		judged, places = append(judged, *e), append(places, i)
-	}
-	for _, name := range r.Overlapping {
-		if !found[name] {
-			r.fail(nil, "there is no endpoint %s to register", quote(name))
-		}
-	}
-	withheld, gone := registry.Withheld(judged, r.left), map[int]bool{}
+	withheld, gone := registry.Withheld(r.d.Endpoints, r.d.Denied), map[int]bool{}
 	for _, i := range slices.Sorted(maps.Keys(withheld)) {
 		missing := withheld[i]
-		gone[places[i]] = true
-		r.leaveEndpoint(places[i], "it would take the requests of "+nameOf(&missing)+", which is not registered")
+		gone[i] = true
+		r.leaveEndpoint(i, "it would take the requests of "+nameOf(&missing)+", which is not registered")
 	}
 	r.drop(gone)
 }

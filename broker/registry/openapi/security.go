@@ -137,7 +137,9 @@ func (r *reader) requirements(o *operation, n *yaml.Node) (sets [][]string, isPu
 		}
 		set, problem := r.set(requirement)
 		if problem != "" {
-			refused = append(refused, problem)
+			if len(refused) < maxReasons && !slices.Contains(refused, problem) {
+				refused = append(refused, problem)
+			}
 			continue
 		}
 		if !hasSet(sets, set) {
@@ -151,7 +153,7 @@ func (r *reader) requirements(o *operation, n *yaml.Node) (sets [][]string, isPu
 		r.note(o.String(), "a token is optional, so that none is asked for")
 		return nil, true, ""
 	case len(sets) == 0:
-		return nil, false, strings.Join(slices.Compact(refused), "; or ")
+		return nil, false, strings.Join(refused, "; or ")
 	}
 	for _, problem := range refused {
 		r.note(o.String(), "one way to call it is left out: %s", problem)
