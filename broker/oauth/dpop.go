@@ -9,6 +9,7 @@ import (
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
@@ -94,11 +95,10 @@ func judgeDPoP(p params, _ *registry.Client, req *flow.Request) *Error {
 // dpopChallenge is the challenge that asks for a bound access token and a proof (RFC 9449 section 7.1). e is what was wrong with those
 // sent; nil if none were.
 func dpopChallenge(e *Error) string {
-	header := dpop.Scheme + ` algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
-	if e != nil {
-		header += `, error="` + e.Code + `", error_description="` + describable(e.Description) + `"`
+	if e == nil {
+		e = &Error{}
 	}
-	return header
+	return challenge.New(dpop.Scheme, "algs", strings.Join(dpop.Algorithms(), " "), "error", e.Code, "error_description", e.Description)
 }
 
 // proofURLs are the endpoint's at path, as a proof's htu is compared with them.

@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/portico-id/portico/broker/resource/challenge"
 )
 
 // Error is a refusal with its three faces: Code and Description for the client, as its RFC names them; the
@@ -113,19 +114,8 @@ type errorBody struct {
 	Description string `json:"error_description,omitempty"`
 }
 
-// describable is what RFC 6749 section 5.2 lets an error_description hold: printable ASCII without
-// '"' and '\'. What strangers sent may be echoed in a description, so everything else is replaced.
-func describable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '"' || r == '\\':
-			return '\''
-		case r < 0x20 || r > 0x7e:
-			return '?'
-		}
-		return r
-	}, s)
-}
+// describable is what an error_description may hold. What strangers sent may be echoed in one.
+func describable(s string) string { return challenge.Text(s) }
 
 // echoLimit bounds how much of a stranger's value a description repeats.
 const echoLimit = 80

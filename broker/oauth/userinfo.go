@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/resource/dpop"
 	"github.com/portico-id/portico/broker/token"
 )
@@ -22,7 +23,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 	}
 	if sent.raw == "" {
 		// RFC 6750 section 3.1: a request without credentials is told nothing but how to come back.
-		w.Header().Add("WWW-Authenticate", `Bearer realm="portico", scope="openid"`)
+		w.Header().Add("WWW-Authenticate", challenge.New(bearer, "realm", realm, "scope", ScopeOpenID))
 		w.Header().Add("WWW-Authenticate", dpopChallenge(nil))
 		writeJSON(w, http.StatusUnauthorized, errorBody{Error: codeInvalidToken, Description: "send an access token as Authorization: Bearer, or DPoP"})
 		return
@@ -112,8 +113,12 @@ func unauthorized(description string) *Error {
 	return &Error{Code: codeInvalidToken, Description: description, Status: http.StatusUnauthorized}
 }
 
-// bearer is the authentication scheme of access tokens that are bound to nothing (RFC 6750 section 2.1).
-const bearer = "Bearer"
+const (
+	// bearer is the authentication scheme of access tokens that are bound to nothing (RFC 6750 section 2.1).
+	bearer = "Bearer"
+	// realm is what the broker's own challenges protect.
+	realm = "portico"
+)
 
 // presented is an access token as it came; raw is "" if none did.
 type presented struct {
@@ -162,13 +167,13 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, sent presente
 	h := w.Header()
 	if sent.scheme == dpop.Scheme {
 		h.Add("WWW-Authenticate", dpopChallenge(e))
-		h.Add("WWW-Authenticate", `Bearer realm="portico"`)
+		h.Add("WWW-Authenticate", challenge.New(bearer, "realm", realm))
 	} else {
-		header := `Bearer realm="portico", error="` + e.Code + `", error_description="` + describable(e.Description) + `"`
+		scope := ""
 		if e.Code == codeInsufficientScope {
-			header += `, scope="openid"`
+			scope = ScopeOpenID
 		}
-		h.Add("WWW-Authenticate", header)
+		h.Add("WWW-Authenticate", challenge.New(bearer, "realm", realm, "error", e.Code, "error_description", e.Description, "scope", scope))
 		h.Add("WWW-Authenticate", dpopChallenge(nil))
 	}
 	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})

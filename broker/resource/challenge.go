@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
@@ -112,8 +113,8 @@ func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	a.logRefusal(r.Context(), e)
 	h := w.Header()
 	if e.Status < http.StatusInternalServerError {
-		for _, challenge := range a.challenges(e) {
-			h.Add("WWW-Authenticate", challenge)
+		for _, one := range a.challenges(e) {
+			h.Add("WWW-Authenticate", one)
 		}
 	}
 	if e.nonce != "" {
@@ -134,7 +135,7 @@ func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	_ = json.NewEncoder(w).Encode(struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
-	}{code, describable(e.Description)})
+	}{code, challenge.Text(e.Description)})
 }
 
 // challenges are one of each scheme. The scheme that was used says what was wrong; the other one that it is there too.
@@ -151,47 +152,21 @@ func (a *API) challenges(e *Error) []string {
 
 // challenge is one challenge, with what was wrong if there is something.
 func (a *API) challenge(scheme string, e *Error) string {
-	var b strings.Builder
-	b.WriteString(scheme)
-	separator := " "
-	add := func(name, value string) {
-		if value == "" {
-			return
-		}
-		b.WriteString(separator + name + `="` + describable(value) + `"`)
-		separator = ", "
-	}
-	add("realm", a.options.Identifier)
+	params := []string{"realm", a.options.Identifier}
 	if scheme == dpop.Scheme {
-		add("algs", strings.Join(dpop.Algorithms(), " "))
+		params = append(params, "algs", strings.Join(dpop.Algorithms(), " "))
 	}
 	if e.Code != "" {
-		add("error", e.Code)
-		add("error_description", e.Description)
+		params = append(params, "error", e.Code, "error_description", e.Description)
 	}
 	if e.Code == CodeInsufficientAuthentication {
-		add("acr_values", strings.Join(e.need.ACRValues, " "))
+		params = append(params, "acr_values", strings.Join(e.need.ACRValues, " "))
 		if e.need.MaxAge > 0 {
-			add("max_age", strconv.FormatInt(int64(e.need.MaxAge/time.Second), 10))
+			params = append(params, "max_age", strconv.FormatInt(int64(e.need.MaxAge/time.Second), 10))
 		}
 	} else {
 		// The scope is what to ask for, with a refusal as without one.
-		add("scope", strings.Join(e.need.Scopes, " "))
+		params = append(params, "scope", strings.Join(e.need.Scopes, " "))
 	}
-	add("resource_metadata", a.metadataURL)
-	return b.String()
-}
-
-// describable is what RFC 6750 section 3 lets a parameter hold: printable ASCII without '"' and '\'. Everything else is replaced, so that nothing
-// can end a value or a header.
-func describable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '"' || r == '\\':
-			return '\''
-		case r < 0x20 || r > 0x7e:
-			return '?'
-		}
-		return r
-	}, s)
+	return challenge.New(scheme, append(params, "resource_metadata", a.metadataURL)...)
 }

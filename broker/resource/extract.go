@@ -2,6 +2,7 @@ package resource
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -128,22 +129,29 @@ func fromForm(r *http.Request, hasToken bool) ([]string, *Error) {
 	if r.PostForm != nil { // somebody has read the body before
 		return given(r.PostForm[parameter]), nil
 	}
+	tooLong := invalidRequest(http.StatusRequestEntityTooLarge, "the form is longer than %d bytes; send the access token in the Authorization header", maxFormBytes)
+	switch {
+	case r.ContentLength <= maxFormBytes: // -1 if it is not known
+	case hasToken:
+		return nil, nil // a second one in so long a form is nobody's: what decides is the one in the header
+	default:
+		return nil, tooLong
+	}
 	body := r.Body
 	start, err := io.ReadAll(io.LimitReader(body, maxFormBytes+1))
-	r.Body = &restored{Reader: io.MultiReader(bytes.NewReader(start), body), Closer: body}
+	rest := io.Reader(body)
 	if err != nil {
-		// The handler meets the same error, if it gets that far.
-		r.Body = &restored{Reader: io.MultiReader(bytes.NewReader(start), broken{err}), Closer: body}
-		if hasToken {
-			return nil, nil
-		}
-		return nil, invalidRequest(http.StatusBadRequest, "the form cannot be read").because(err)
+		rest = broken{err} // the handler meets it too, if it gets that far
 	}
-	if len(start) > maxFormBytes {
-		if hasToken {
-			return nil, nil // a second one behind so much is nobody's: what decides is the one in the header
-		}
-		return nil, invalidRequest(http.StatusRequestEntityTooLarge, "the form is longer than %d bytes; send the access token in the Authorization header", maxFormBytes)
+	r.Body = &restored{Reader: io.MultiReader(bytes.NewReader(start), rest), Closer: body}
+	var limit *http.MaxBytesError
+	switch {
+	case hasToken && (err != nil || len(start) > maxFormBytes):
+		return nil, nil
+	case errors.As(err, &limit), len(start) > maxFormBytes:
+		return nil, tooLong
+	case err != nil:
+		return nil, invalidRequest(http.StatusBadRequest, "the form cannot be read").because(err)
 	}
 	form, err := url.ParseQuery(string(start))
 	if err != nil && !hasToken {

@@ -115,6 +115,36 @@ func TestTheTokenIsTakenOutOfTheAddress(t *testing.T) {
 	}
 }
 
+// The same where its length is not said before, or somebody around bounds it: no more of it is kept than may be.
+func TestALongFormOfUnknownLength(t *testing.T) {
+	for name, c := range map[string]struct {
+		bounded bool
+		header  string
+		status  int
+	}{
+		"alone":                  {false, "", 413},
+		"with a header":          {false, "Bearer t", 0},
+		"bounded":                {true, "", 413},
+		"bounded, with a header": {true, "Bearer t", 0},
+	} {
+		body := "access_token=t&a=" + strings.Repeat("x", 2*maxFormBytes)
+		r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader(body)))
+		if c.bounded {
+			r.Body = http.MaxBytesReader(httptest.NewRecorder(), r.Body, 1000)
+		}
+		r.Header.Set("Content-Type", formType)
+		r.Header.Set("Authorization", c.header)
+		s, refusal := extract(r, false)
+		if (c.status == 0) != (refusal == nil) || refusal != nil && refusal.Status != c.status || refusal == nil && s.raw != "t" {
+			t.Errorf("%s: %+v, %v", name, s, refusal)
+		}
+		rest, err := io.ReadAll(r.Body)
+		if (err != nil) != c.bounded || !c.bounded && string(rest) != body {
+			t.Errorf("%s: the handler reads %d bytes: %v", name, len(rest), err)
+		}
+	}
+}
+
 // A body that breaks off is no token, and its error is the handler's to see.
 func TestABodyThatBreaksOff(t *testing.T) {
 	broke := errors.New("broke off")

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
@@ -92,7 +93,7 @@ func New(o Options) (*API, error) {
 	if err := checkIssuer(o.Issuer); err != nil {
 		return nil, err
 	}
-	if u, err := url.Parse(o.Identifier); err != nil || !u.IsAbs() || u.Fragment != "" || describable(o.Identifier) != o.Identifier {
+	if u, err := url.Parse(o.Identifier); err != nil || !u.IsAbs() || u.Fragment != "" || challenge.Text(o.Identifier) != o.Identifier {
 		return nil, fmt.Errorf("resource: Identifier %q is not an absolute URI without fragment (RFC 8707 section 2)", o.Identifier)
 	}
 	if err := a.locate(); err != nil {
@@ -141,7 +142,7 @@ func (a *API) locate() error {
 		base = o.Identifier
 	}
 	normal, ok := dpop.Normalize(base)
-	if !ok || describable(base) != base {
+	if !ok || challenge.Text(base) != base {
 		return fmt.Errorf("resource: URL %q is not one of http or https, without user information", base)
 	}
 	u, err := url.Parse(normal)
@@ -263,10 +264,13 @@ func (a *API) logRefusal(ctx context.Context, e *Error) {
 	case e.Code == "":
 		level = slog.LevelDebug // a client that asks what to do
 	}
+	if ctx.Err() != nil {
+		level = slog.LevelDebug // it has gone, and that is why
+	}
 	if !a.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("api", a.options.Identifier), slog.String("error", e.Code), slog.String("description", describable(e.Description))}
+	attrs := []slog.Attr{slog.String("api", a.options.Identifier), slog.String("error", e.Code), slog.String("description", challenge.Text(e.Description))}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.Any("cause", e.Cause))
 	}
