@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -193,5 +194,32 @@ func TestTheConfigurationWinsOverWhatIsRegistered(t *testing.T) {
 		if !strings.Contains(e.Logs.String(), "a registered api is left out") {
 			t.Error("the log does not say so")
 		}
+	}, withTodoClients)
+}
+
+// An api that is removed while somebody signs in: the page does not leave out what the app asked for, and no token has it.
+func TestAnAPIIsRemovedWhileSomebodySignsIn(t *testing.T) {
+	Each(t, func(t *testing.T, e *Env) {
+		registerTodo(t, e)
+		b := NewBrowser(t)
+		page := consentPage(t, b, e, Web, "scope", "openid todo:read")
+		if !strings.Contains(page.Body, "Read what you have to do") {
+			t.Fatalf("asked:\n%s", page.Body)
+		}
+		if err := errors.Join(command(t, e).APIs.Remove(t.Context(), todoAPI), e.Broker.APIs.Reload(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		again := b.Get(page.URL.String())
+		if !strings.Contains(again.Body, "todo:read") || !strings.Contains(again.Body, "Something that is no longer there") {
+			t.Errorf("asked after it was removed:\n%s", again.Body)
+		}
+		location, end := again.Walk(Web.RedirectURI)
+		if location == nil {
+			t.Fatalf("it ended at %s:\n%s", end.URL, end.Body)
+		}
+		r := e.Post(t, "/token", Web, url.Values{
+			"grant_type": {"authorization_code"}, "code": {location.Query().Get("code")}, "redirect_uri": {Web.RedirectURI}, "code_verifier": {Verifier},
+		})
+		expectError(t, r, "invalid_target")
 	}, withTodoClients)
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/portico-id/portico/broker/audit"
@@ -430,6 +431,51 @@ func TestTheLargestAPIIsStored(t *testing.T) {
 		mustAdd(t, s, a)
 		if got := s.Get(a.Identifier).Endpoint("GET", "/repositories/o/n/things/999/parts/p/"+strings.Repeat("x", 20)); got == nil || got.Path != a.Endpoints[999].Path {
 			t.Errorf("its last endpoint is %v", got)
+		}
+	})
+}
+
+// listing is a store that lists nothing, or fails.
+type listing struct {
+	store.Backend
+	reads  atomic.Int64
+	broken atomic.Bool
+}
+
+func (l *listing) List(context.Context, string, store.Query, func(store.Meta, func(any) error) error) error {
+	l.reads.Add(1)
+	if l.broken.Load() {
+		return errBroken
+	}
+	return nil
+}
+
+// What was taken away at one node is gone at all others within two seconds, for as long as they run; a store that is down for a while changes nothing about that.
+func TestANodeReadsTheStoreEveryTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listing{}
+		s, err := registry.NewAPIs(reserved)
+		if err == nil {
+			err = s.Keep(t.Context(), l, registry.APIsOptions{Now: time.Now, NewID: token.NewID, Log: slog.New(slog.DiscardHandler)})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go s.Run(ctx)
+		for want := int64(2); want < 6; want++ {
+			l.broken.Store(want == 3 || want == 4)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if got := l.reads.Load(); got != want {
+				t.Errorf("%d readings, want %d", got, want)
+			}
+		}
+		stop()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := l.reads.Load(); got != 5 {
+			t.Errorf("%d readings after the end", got)
 		}
 	})
 }

@@ -363,3 +363,22 @@ func concretePath(t *testing.T, pattern, value string) string {
 		_, rest, _ = strings.Cut(after, "}")
 	}
 }
+
+// BenchmarkEndpoint is what a request costs beside its token: a path of an api with a thousand endpoints.
+func BenchmarkEndpoint(b *testing.B) {
+	list := make([]string, 1000)
+	for i := range list {
+		list[i] = fmt.Sprintf("GET /repositories/{owner}/{name}/things%d/{part} read", i)
+	}
+	apis, err := registry.NewAPIs(reserved, *endpoints(b, list...))
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := apis.List()[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		if a.Endpoint("GET", "/repositories/o/n/things999/1") == nil {
+			b.Fatal("no match")
+		}
+	}
+}

@@ -47,7 +47,7 @@ func (s *Service) askedScopes(ctx context.Context, req *flow.Request) ([]askedSc
 		}
 		if !defined {
 			// Its api was removed since the request was judged. Should it come back, nobody is to have it without having been asked.
-			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: "Something that is no longer there"}})
+			asked = append(asked, askedScope{key: scope, view: templates.ScopeView{Name: scope, Sentence: "Something that is no longer there: " + scope}})
 		}
 	}
 	// An api that is named without anything else still learns who the person is.
