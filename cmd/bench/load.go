@@ -182,7 +182,13 @@ func grantOperation(alg string, form func(*connection, string) (url.Values, erro
 
 func clientCredentials(alg string) func(*world, int) (operation, error) {
 	return grantOperation(alg, func(*connection, string) (url.Values, error) {
-		return url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}}, nil
+		return url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}, "resource": {apiIdentifier}}, nil
+	})
+}
+
+func opaqueCredentials(alg string) func(*world, int) (operation, error) {
+	return grantOperation(alg, func(*connection, string) (url.Values, error) {
+		return url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}, "resource": {opaqueIdentifier}}, nil
 	})
 }
 

@@ -1,7 +1,8 @@
-// Command bench measures a broker process from outside: whole federated logins, refreshes, introspection, userinfo, discovery, on the
-// durable SQLite store, beside a floor program that does nothing but HTTP, JSON and one signature.
+// Command bench measures a broker process from outside: whole federated logins, refreshes, introspection, userinfo, forward-auth, discovery, on
+// the durable SQLite store, beside a floor program that does nothing but HTTP, JSON and one signature; and an API process that broker/resource
+// protects.
 //
-// The load and the simulated providers run in this process, the broker and the floor in processes of their own, whose CPU time is read from the
+// The load and the simulated providers run in this process, the broker, the floor and the API in processes of their own, whose CPU time is read from the
 // kernel: the cost of an operation is the server's, and steadier than its throughput on a shared machine. Rounds are interleaved and
 // medians are printed, as a table and, with --json, as JSON.
 package main
@@ -26,16 +27,21 @@ type options struct {
 	MongoDB     string        `help:"Store in this MongoDB instead of SQLite." name:"mongodb" placeholder:"URI"`
 	JSON        string        `help:"Write the figures to this file." name:"json" placeholder:"FILE"`
 	Floor       bool          `help:"Be the floor program." hidden:""`
+	API         string        `help:"Be an API of this issuer." name:"api" hidden:""`
+	Secret      string        `help:"The API's client secret." hidden:""`
 }
 
 func main() {
 	var o options
 	kong.Parse(&o, kong.Name("bench"), kong.Description("Measures a broker process, and prints what an operation costs beside a floor."))
-	if o.Floor {
+	switch {
+	case o.Floor:
 		fail(runFloor())
-		return
+	case o.API != "":
+		fail(runAPI(o.API, o.Secret))
+	default:
+		fail(run(o))
 	}
-	fail(run(o))
 }
 
 func fail(err error) {
@@ -59,6 +65,7 @@ type operation func() error
 func rows() []row {
 	broker := func(alg string) func(*world) *server { return func(w *world) *server { return w.brokers[alg] } }
 	floor := func(w *world) *server { return w.floor }
+	api := func(w *world) *server { return w.api }
 	return []row{
 		{"floor: GET, JSON", 0, floor, floorOperation("/json", "")},
 		{"floor: POST form, JSON, ES256", 0, floor, floorOperation("/es256", "a=1&b=2")},
@@ -70,11 +77,18 @@ func rows() []row {
 		{"refresh, RS256", 0.90, broker("RS256"), refresh("RS256")},
 		{"refresh with a proof (DPoP), ES256", 0, broker("ES256"), boundRefresh("ES256")},
 		{"client credentials, ES256 JWT", 0.09, broker("ES256"), clientCredentials("ES256")},
+		{"client credentials, opaque", 0, broker("ES256"), opaqueCredentials("ES256")},
 		{"token exchange, ES256 JWT", 0, broker("ES256"), exchange("ES256")},
 		{"pushed authorization request", 0, broker("ES256"), push("ES256")},
 		{"user credentials (argon2id), ES256", 0, broker("ES256"), password("ES256")},
 		{"introspection", 0.06, broker("ES256"), introspect("ES256")},
 		{"userinfo", 0.06, broker("ES256"), userinfo("ES256")},
+		{"forward-auth, opaque token", 0, broker("ES256"), forwardAuth(opaqueIdentifier)},
+		{"forward-auth, ES256 JWT", 0, broker("ES256"), forwardAuth(apiIdentifier)},
+		{"API: bare handler", 0, api, callAPI(pathBare, "")},
+		{"API: ES256 JWT", 0, api, callAPI(pathJWT, apiIdentifier)},
+		{"API: introspection, cached", 0, api, callAPI(pathCached, opaqueIdentifier)},
+		{"API: introspection, each time", 0, api, callAPI(pathIntrospect, opaqueIdentifier)},
 		{"discovery", 0.03, broker("ES256"), get("ES256", "/.well-known/openid-configuration")},
 		{"JWKS", 0.03, broker("ES256"), get("ES256", "/jwks.json")},
 	}

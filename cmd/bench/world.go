@@ -20,11 +20,12 @@ import (
 	"github.com/portico-id/portico/connectors/sandbox"
 )
 
-// world is everything that runs: a broker for each algorithm, the floor, and the simulated providers in this process.
+// world is everything that runs: a broker for each algorithm, the floor, the API, and the simulated providers in this process.
 type world struct {
 	sandbox *httptest.Server
 	brokers map[string]*server
 	floor   *server
+	api     *server
 	restart time.Duration
 	idle    float64
 }
@@ -41,10 +42,11 @@ const (
 	redirectURI = "http://127.0.0.1:1/callback"
 	readyWithin = 30 * time.Second
 
-	apiIdentifier = "https://api.example.com/"
-	apiScope      = "notes:read"
-	username      = "ann"
-	userPassword  = "a password that the bench alone knows"
+	apiIdentifier    = "https://api.example.com/"       // takes JWTs
+	opaqueIdentifier = "https://opaque.api.example.com" // and this one opaque tokens
+	apiScope         = "notes:read"
+	username         = "ann"
+	userPassword     = "a password that the bench alone knows"
 )
 
 var clientSecret = token.NewSecret("")
@@ -94,7 +96,10 @@ func newWorld(o options, dir, program string) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.floor, err = startServer("", self, "--floor")
+	if w.floor, err = startServer("", self, "--floor"); err != nil {
+		return w, err
+	}
+	w.api, err = startServer("", self, "--api", w.brokers["ES256"].url, "--secret", clientSecret)
 	return w, err
 }
 
@@ -120,6 +125,12 @@ apis:
     name: API
     access_token_format: jwt
     scopes: [{name: "` + apiScope + `", sentence: Read}]
+    endpoints: [{method: GET, path: "/notes/{id}", scopes: ["` + apiScope + `"]}]
+  - identifier: ` + opaqueIdentifier + `
+    name: Opaque API
+    access_token_format: opaque
+    scopes: [{name: "` + apiScope + `", sentence: Read}]
+    endpoints: [{method: GET, path: "/notes/{id}", scopes: ["` + apiScope + `"]}]
 clients:
   - client_id: ` + clientID + `
     client_secret: ` + clientSecret + `
@@ -128,6 +139,7 @@ clients:
     scopes: [openid, profile, email, offline_access, "` + apiScope + `"]
     grant_types: [authorization_code, refresh_token, client_credentials, password, "urn:ietf:params:oauth:grant-type:token-exchange"]
     token_exchange: {modes: [impersonation]}
+    resource_server_of: ["` + opaqueIdentifier + `"]
     first_party: true
     id_token_signed_response_alg: ` + alg + `
 `
@@ -234,8 +246,10 @@ func (w *world) close() {
 	for _, s := range w.brokers {
 		s.stop()
 	}
-	if w.floor != nil {
-		w.floor.stop()
+	for _, s := range []*server{w.floor, w.api} {
+		if s != nil {
+			s.stop()
+		}
 	}
 	w.sandbox.Close()
 }
