@@ -205,6 +205,9 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		FormPost: func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values) {
 			people.FormPost(w, r, redirectURI, answer)
 		},
+		AskToLeave: func(w http.ResponseWriter, r *http.Request, l oauth.Leaving) {
+			people.AskToLeave(w, r, l.Client, l.Code, l.Location, l.Form)
+		},
 	})
 	b.Courier = logout.NewCourier(b.Logout, logout.CourierOptions{
 		Sender: outgoing, Signer: idTokens, Audit: b.Audit, Log: o.Log,

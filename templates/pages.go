@@ -38,7 +38,7 @@ type Pages struct {
 	brand  brandView
 	assets *assets
 
-	chooser, consent, link, error, signOut, signedOut, formPost, home, device, deviceConfirm, deviceDone *template.Template
+	chooser, consent, link, error, signOut, signedOut, formPost, leave, home, device, deviceConfirm, deviceDone *template.Template
 }
 
 // brandView is a brand as the layout takes it. Its URLs have been checked.
@@ -97,7 +97,7 @@ func New(o Options) (*Pages, error) {
 	}
 	for name, page := range map[string]**template.Template{
 		"chooser": &p.chooser, "consent": &p.consent, "link": &p.link, "error": &p.error, "sign_out": &p.signOut,
-		"signed_out": &p.signedOut, "form_post": &p.formPost, "home": &p.home,
+		"signed_out": &p.signedOut, "form_post": &p.formPost, "leave": &p.leave, "home": &p.home,
 		"device": &p.device, "device_confirm": &p.deviceConfirm, "device_done": &p.deviceDone,
 	} {
 		t, err := shared.Clone()
@@ -221,6 +221,11 @@ func (p *Pages) FormPost(w io.Writer, page FormPostPage) error {
 		return fmt.Errorf("templates: form_post: %q is not an http or https URL", page.Action)
 	}
 	return p.render(w, p.formPost, "Going back to the app", page)
+}
+
+// Leave leaves it to the person to go on to an app that nobody has checked.
+func (p *Pages) Leave(w io.Writer, page LeavePage) error {
+	return p.render(w, p.leave, "Nothing was shared", page)
 }
 
 // Home says what this server is.

@@ -85,8 +85,17 @@ func everyPage(t *testing.T, name, link string) map[string]string {
 	render("signed out, going on", func(b *bytes.Buffer) error {
 		return p.SignedOut(b, SignedOutPage{App: app, ReturnURL: link, ContinueURL: link, Frames: []string{link}})
 	})
+	render("signed out, by an app that nobody checked", func(b *bytes.Buffer) error {
+		return p.SignedOut(b, SignedOutPage{App: app, ReturnURL: link, ContinueURL: link, GoesTo: name})
+	})
 	render("form_post", func(b *bytes.Buffer) error {
 		return p.FormPost(b, FormPostPage{App: app, Action: "https://app.example/cb", Fields: []Field{{Name: "code", Value: "abc"}, {Name: "state", Value: name}}})
+	})
+	render("leave", func(b *bytes.Buffer) error {
+		return p.Leave(b, LeavePage{App: app, Code: name, GoesTo: name, URL: link})
+	})
+	render("leave by a form", func(b *bytes.Buffer) error {
+		return p.Leave(b, LeavePage{App: app, Code: "access_denied", GoesTo: name, URL: "https://app.example/cb", Fields: []Field{{Name: "state", Value: name}}})
 	})
 	render("device", func(b *bytes.Buffer) error {
 		return p.Device(b, DevicePage{Action: "/device", UserCode: name, Notice: name})
@@ -124,6 +133,7 @@ func TestTheFirstButtonOfTheFirstFormIsTheMainWayOn(t *testing.T) {
 		"device":                      {"/device", "", "", "Continue"},
 		"device confirm":              {"/signin/f/consent", "decision", "allow", "Allow"},
 		"form_post":                   {"https://app.example/cb", "", "", "Continue to Ann"},
+		"leave by a form":             {"https://app.example/cb", "", "", "Go on to Ann"},
 	} {
 		form := first(parse(t, pages[kind]), "form")
 		if form == nil {

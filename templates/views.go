@@ -165,6 +165,8 @@ type SignedOutPage struct {
 	// ContinueURL is where the app asked to go on, before ReturnURL: a web URL, or one of a native app's scheme that has a dot in it
 	// (RFC 8252 section 7.1). Anything else is left out.
 	ContinueURL string
+	// GoesTo is the host of ContinueURL, where nobody vouches for that: the page says so, and does not say that it goes there by itself.
+	GoesTo string
 	// Frames are http or https URLs of apps that the browser calls, out of sight (OpenID Connect Front-Channel Logout section 2).
 	// Anything else is left out. The page's policy must allow them.
 	Frames []string
@@ -175,6 +177,16 @@ type SignedOutPage struct {
 type FormPostPage struct {
 	App    App    // Name may be empty
 	Action string // the redirect URI, http or https
+	Fields []Field
+}
+
+// LeavePage says that an app was given nothing, and where it would have the person go on, which is theirs to decide: by a link to URL, or by a form that
+// posts Fields to it if there are any.
+type LeavePage struct {
+	App    App
+	Code   string // what went wrong, as the app is told it
+	GoesTo string // the host of URL
+	URL    string // an http or https URL; anything else is left out
 	Fields []Field
 }
 

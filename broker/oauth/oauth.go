@@ -144,6 +144,17 @@ type Options struct {
 	ShowError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
 	// FormPost sends a response through the browser as a form (OAuth 2.0 Form Post Response Mode).
 	FormPost func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values)
+	// AskToLeave shows a person where a response would take them, and leaves it to them to go there.
+	AskToLeave func(w http.ResponseWriter, r *http.Request, l Leaving)
+}
+
+// Leaving is an error response to an app whose redirect URI nobody vouches for.
+type Leaving struct {
+	Client *registry.Client
+	Code   string // of the error
+	// Location is the redirect URI with the response in it; or without, where Form is to be posted to it.
+	Location string
+	Form     url.Values
 }
 
 // ErrorPage is what a person is told, and the cause that the log is.
@@ -201,6 +212,8 @@ type Server struct {
 	resume    func(w http.ResponseWriter, r *http.Request, flowID string)
 	showError func(w http.ResponseWriter, r *http.Request, page ErrorPage)
 	formPost  func(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values)
+
+	askToLeave func(w http.ResponseWriter, r *http.Request, l Leaving)
 }
 
 // New makes a Server. It does no IO.
@@ -243,6 +256,7 @@ func New(o Options) *Server {
 		resume:     o.Resume,
 		showError:  o.ShowError,
 		formPost:   o.FormPost,
+		askToLeave: o.AskToLeave,
 
 		registration:    o.Registration,
 		clientDocuments: o.ClientDocuments,

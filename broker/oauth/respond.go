@@ -10,6 +10,7 @@ import (
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/registry"
 )
 
 // The response modes (OAuth 2.0 Multiple Response Type Encoding Practices section 2.1, OAuth 2.0 Form Post Response Mode).
@@ -26,6 +27,8 @@ var responseModes = []string{modeQuery, modeFragment, modeFormPost}
 //
 // A code is sent again for as long as it was not redeemed, so that a lost response or a reload harms nothing; afterwards
 // a second copy would count as a replay and cost the person their tokens, so they see a page instead.
+//
+// An error takes nobody to an app that no operator has checked: the person is shown where that leads, and goes by themselves.
 func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) {
 	f := &doc.Value
 	answer := url.Values{"iss": {s.issuer}} // RFC 9207 section 2: with errors too
@@ -36,6 +39,21 @@ func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) 
 	case flow.Failed:
 		answer.Set("error", f.Failure.Code)
 		answer.Set("error_description", describable(f.Failure.Description))
+		client, err := s.unvouched(r, &f.Request)
+		if err != nil {
+			s.showError(w, r, internalPage(err))
+			return
+		}
+		if client != nil {
+			l := Leaving{Client: client, Code: f.Failure.Code, Location: f.Request.RedirectURI}
+			if f.Request.ResponseMode == modeFormPost {
+				l.Form = answer
+			} else {
+				l.Location = withAnswer(f.Request.RedirectURI, f.Request.ResponseMode, answer)
+			}
+			s.askToLeave(w, r, l)
+			return
+		}
 	case flow.Done:
 		// Only a flow that comes back may have been redeemed.
 		if !f.JustGranted() {
@@ -66,6 +84,21 @@ func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) 
 	}
 	// 303, never 307: a redirect must not carry a form that the person posted here (RFC 9700 section 4.12).
 	http.Redirect(w, r, withAnswer(f.Request.RedirectURI, f.Request.ResponseMode, answer), http.StatusSeeOther)
+}
+
+// unvouched is the client of a request whose redirect URI is not to be followed without the person's word; nil if it may be. Whoever
+// can register an app can have it at the address of a phishing page, and a link to this server with a mistake in it would
+// be a link to there (RFC 9700 section 4.11.2). It may be followed where an operator has checked the app; where the answer stays on the person's own
+// machine; and in a frame, where nobody takes what they see for ours, and no page of ours can be shown.
+func (s *Server) unvouched(r *http.Request, req *flow.Request) (*registry.Client, error) {
+	if registry.Local(req.RedirectURI) || r.Header.Get("Sec-Fetch-Dest") == "iframe" {
+		return nil, nil
+	}
+	client, err := s.clients.Get(r.Context(), req.ClientID)
+	if err != nil || client.Verified() {
+		return nil, err
+	}
+	return client, nil
 }
 
 // withAnswer adds the response to a redirect URI, whose own query stays as it was registered.

@@ -45,6 +45,14 @@ type logoutRequest struct {
 	client    *registry.Client // nil if the request names none
 	returnURI string           // registered, or ""
 	sessionID string           // the session that id_token_hint was issued in, as the client sees it
+	meant     bool             // that is this browser's
+}
+
+// vouched says whether the browser may be sent to returnURI without the person's word: an operator has checked the app, the person is signed in to it by
+// the session that ends, or it is on the person's own machine. Whoever registers an app could otherwise have a link of ours lead
+// people anywhere (RP-Initiated Logout section 3, RFC 9700 section 4.11.2).
+func (r *logoutRequest) vouched() bool {
+	return r.client.Verified() || r.meant || registry.Local(r.returnURI)
 }
 
 // logout signs the person out. Without an ID token that shows that the app means this very session, the person is
@@ -74,7 +82,8 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 		s.signedOut(w, r, req, nil)
 		return
 	}
-	if !confirmed && !s.means(req, session) {
+	req.meant = s.means(req, session)
+	if !confirmed && !req.meant {
 		s.askToSignOut(w, r, req, s.nameOf(r, session.AccountID))
 		return
 	}
@@ -244,13 +253,14 @@ func (s *Service) askToSignOut(w http.ResponseWriter, r *http.Request, req logou
 }
 
 // signedOut goes back to the app, or says that it is done. With frames it says so in either case, and goes back when they have
-// loaded: by itself, and at once by a link.
+// loaded: by itself, and at once by a link. To an app that is not vouched for, by a link alone.
 func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRequest, frames []string) {
 	location := req.returnURI
 	if state := req.params.Get("state"); location != "" && state != "" {
 		location = withQuery(location, url.Values{"state": {state}})
 	}
-	if location != "" && len(frames) == 0 {
+	asked := location != "" && !req.vouched()
+	if location != "" && len(frames) == 0 && !asked {
 		w.Header().Set("Cache-Control", "no-store")
 		http.Redirect(w, r, location, http.StatusSeeOther)
 		return
@@ -259,9 +269,12 @@ func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRe
 	if req.client != nil {
 		page.App, page.ReturnURL = app(req.client), req.client.Site()
 	}
+	if asked {
+		page.GoesTo = webHost(location)
+	}
 	headers := func(h http.Header) {
 		web.AllowFrames(h, frameSources(frames)...)
-		if location != "" {
+		if location != "" && !asked {
 			h.Set("Refresh", fmt.Sprintf("%d; url=%s", frameSeconds, location))
 		}
 	}

@@ -164,14 +164,26 @@ func (s *Service) showError(w http.ResponseWriter, r *http.Request, doc *flow.Do
 	s.page(w, r, doc, page.Status, func(b *pageWriter) error { return s.o.Pages.Error(b, view) })
 }
 
-// FormPost sends an authorization response through the browser as a form (OAuth 2.0 Form Post Response Mode).
-func (s *Service) FormPost(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values) {
+// hidden are an authorization response as the fields of a form.
+func hidden(answer url.Values) []templates.Field {
 	fields := make([]templates.Field, 0, len(answer))
 	for name := range answer {
 		fields = append(fields, templates.Field{Name: name, Value: answer.Get(name)})
 	}
+	return fields
+}
+
+// AskToLeave shows a person that an app was given nothing, for the reason that code is, and where the app would have them go on: to location, with
+// form posted to it if there is one. Nothing that the request says is on the page but the app's name.
+func (s *Service) AskToLeave(w http.ResponseWriter, r *http.Request, client *registry.Client, code, location string, form url.Values) {
+	page := templates.LeavePage{App: app(client), Code: code, GoesTo: webHost(location), URL: location, Fields: hidden(form)}
+	s.send(w, r, http.StatusOK, location, func(b *pageWriter) error { return s.o.Pages.Leave(b, page) })
+}
+
+// FormPost sends an authorization response through the browser as a form (OAuth 2.0 Form Post Response Mode).
+func (s *Service) FormPost(w http.ResponseWriter, r *http.Request, redirectURI string, answer url.Values) {
 	var b pageWriter
-	if err := s.o.Pages.FormPost(&b, templates.FormPostPage{Action: redirectURI, Fields: fields}); err != nil {
+	if err := s.o.Pages.FormPost(&b, templates.FormPostPage{Action: redirectURI, Fields: hidden(answer)}); err != nil {
 		s.showError(w, r, nil, *ourFault(fmt.Errorf("form_post: %w", err)))
 		return
 	}
