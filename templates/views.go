@@ -58,6 +58,8 @@ type ConsentPage struct {
 	// GoesTo is the host that the answer goes to, which is sure whatever the app says of itself; empty where it is a program on the person's
 	// own device.
 	GoesTo string
+	// EachTime says that the answer is not remembered, because another program could say that it is this app.
+	EachTime bool
 	// What the app would have people read; a URL that is no http or https URL is left out.
 	PolicyURL, TermsURL string
 }

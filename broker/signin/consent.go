@@ -39,6 +39,7 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
 		Details:      details,
 		GoesTo:       webHost(f.Request.RedirectURI),
+		EachTime:     anybodys(client, f.Request.RedirectURI) && !client.FirstParty,
 		PolicyURL:    client.Shown(client.PolicyURI),
 		TermsURL:     client.Shown(client.TosURI),
 	}

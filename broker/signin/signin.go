@@ -399,8 +399,8 @@ func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *regist
 		return false, nil
 	case f.Request.Details != "":
 		return true, nil
-	case !client.Verified() && registry.Local(f.Request.RedirectURI):
-		return true, nil // any program on the person's machine can say that it is this one (RFC 8252 section 8.6)
+	case anybodys(client, f.Request.RedirectURI):
+		return true, nil
 	}
 	_, missing, err := s.missingConsent(ctx, f, client, accountID)
 	return len(missing) > 0, err
@@ -412,6 +412,12 @@ func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *regi
 		missing, err = s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(asked))
 	}
 	return asked, missing, err
+}
+
+// anybodys says whether any program on the person's machine could say that it is the client, which nobody has checked (RFC 8252 section 8.6). Of one that
+// an operator has registered, a yes is remembered: they have chosen an app that people keep using.
+func anybodys(client *registry.Client, redirectURI string) bool {
+	return registry.Local(redirectURI) && !client.Verified()
 }
 
 func (s *Service) record(r *http.Request, e audit.Event) {
