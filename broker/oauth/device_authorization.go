@@ -51,6 +51,9 @@ func (s *Server) startDevice(r *http.Request) (*deviceResponse, error) {
 			return nil, refusal
 		}
 	}
+	if refusal := s.countKept(r.Context(), client, countDevices, "device authorizations"); refusal != nil {
+		return nil, refusal
+	}
 	req.Prompt = nil // The person is always asked, and by pages: there is no other way to answer a device.
 	doc, userCode, err := s.devices.Start(r.Context(), req, origin(r))
 	if err != nil {

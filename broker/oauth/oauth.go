@@ -5,7 +5,7 @@
 // between is broker/signin's: this package hands it a flow to move along (Options.Proceed) and is handed it back
 // to end (Server.Respond). It may not render pages, and never imports signin.
 //
-// The files follow a request: par.go and request_object.go (where its parameters come from), authorize.go (begin and judge), claims.go,
+// The files follow a request: par.go and request_object.go (where its parameters come from), strangers.go (how many are kept), authorize.go (begin and judge), claims.go,
 // acr.go, profile.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
 // grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, forward_auth.go, metadata.go. What the client is told of an error is in error.go.
 package oauth

@@ -26,7 +26,7 @@ const (
 	// pushedLifetime is how long the browser may take to come with a reference: a redirect, on a phone with a bad
 	// connection. FAPI 2.0 section 5.3.2.2 demands less than 600 s.
 	pushedLifetime = 90 * time.Second
-	// maxPushed bounds a pushed request, since nothing else stands between a public client's name and the store: more than fits in any URL.
+	// maxPushed bounds a pushed request: more than fits in any URL. How many are kept for clients that show nothing of who they are is in strangers.go.
 	maxPushed = 32 << 10
 )
 
@@ -72,6 +72,9 @@ func (s *Server) answerPush(w http.ResponseWriter, r *http.Request) (*pushedResp
 		return nil, refuse(codeInvalidRequest, "%s", page.Message)
 	}
 	if _, refusal := s.judge(r.Context(), a, redirectURI); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := s.countKept(ctx, client, countPushed, "pushed requests"); refusal != nil {
 		return nil, refusal
 	}
 	// A proof says to which key the code is to be bound, as dpop_jkt does (RFC 9449 section 10.1).

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,9 +14,7 @@ import (
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/keyset"
-	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
-	"github.com/portico-id/portico/broker/web"
 )
 
 // Request objects (RFC 9101, OpenID Connect Core section 6): the client signs its authorization request, so that nobody on the way can
@@ -68,8 +65,12 @@ func (s *Server) resolveReference(ctx context.Context, client *registry.Client, 
 	if !registered {
 		return refused, refuse(codeInvalidRequestURI, "the request_uri is not one of the request_uris registered for this client")
 	}
-	if refusal := s.countReference(ctx, client); refusal != nil {
-		return refused, refusal
+	if !client.Verified() {
+		// Whoever registers an app, or writes a document about one, names where the broker is to call, and anybody can then have it call by opening a
+		// link (RFC 9101 section 10.4.1).
+		if refusal := s.countAddress(ctx, countReferences, "requests by reference"); refusal != nil {
+			return refused, refusal
+		}
 	}
 	answer, err := s.fetch.Get(ctx, address, requestObjectTypes, maxRequestObject)
 	if err != nil {
@@ -79,31 +80,6 @@ func (s *Server) resolveReference(ctx context.Context, client *registry.Client, 
 		return refused, refuse(codeInvalidRequestURI, "the request_uri serves '%s', not application/oauth-authz-req+jwt", echo(answer.ContentType))
 	}
 	return s.resolveObject(ctx, client, query, string(bytes.TrimSpace(answer.Body)))
-}
-
-const (
-	referenceQuota = "request-uri"
-	// maxReferences bounds how often one address can make the broker read request objects of apps that nobody checked, in referenceWindow: more
-	// than people sign in from one office, and far too little to bother whoever is at the other end.
-	maxReferences   = 60
-	referenceWindow = time.Minute
-)
-
-// countReference counts a read at an address that a stranger chose: whoever registers an app, or writes a document about one, names where
-// the broker is to call, and anybody can then have it call by opening a link (RFC 9101 section 10.4.1).
-func (s *Server) countReference(ctx context.Context, client *registry.Client) *Error {
-	if client.Verified() {
-		return nil
-	}
-	err := s.quota.Take(ctx, referenceQuota, quota.AddressKey(web.ClientIP(ctx)), maxReferences, referenceWindow)
-	var exceeded *quota.Exceeded
-	switch {
-	case errors.As(err, &exceeded):
-		return tryAgain(http.StatusTooManyRequests, exceeded.RetryAfter, "too many requests by reference from this address").because(exceeded)
-	case err != nil:
-		return internal(err)
-	}
-	return nil
 }
 
 // objectAlgs are what the client may sign its request objects with. Never none: an object without a signature protects nothing.

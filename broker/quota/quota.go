@@ -1,6 +1,6 @@
 // Package quota bounds how often something may be done by whoever does it: so many times in a window, over all nodes together.
 //
-// broker/oauth asks it where an unauthenticated request makes the broker keep something. It is one small document for each key, and
+// broker/oauth asks it where a request that nobody answers for makes the broker keep or fetch something. It is one small document for each key, and
 // the package may not know what the key stands for.
 package quota
 
