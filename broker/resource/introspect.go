@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -52,7 +53,10 @@ func (i *introspection) ask(ctx context.Context, name digest, raw string) (*Toke
 // standing is ask for a token whose signature is good: nil if it stands. Once the broker is known not to answer, nobody waits for it: one
 // question at a time finds out whether it does again.
 func (i *introspection) standing(ctx context.Context, name digest, raw string) error {
-	if i.failing.Load() {
+	var err error
+	if !i.failing.Load() {
+		_, err = i.ask(ctx, name, raw)
+	} else {
 		if i.probing.CompareAndSwap(false, true) {
 			ctx := context.WithoutCancel(ctx)
 			go func() {
@@ -60,12 +64,11 @@ func (i *introspection) standing(ctx context.Context, name digest, raw string) e
 				_, _ = i.ask(ctx, name, raw) // what comes of it is in failing
 			}()
 		}
-		if i.cache.refused(&name) {
-			return errInactive // what was revoked once does not come back
-		}
-		return fmt.Errorf("%w: it did not answer a moment ago", ErrUnavailable)
+		err = fmt.Errorf("%w: it did not answer a moment ago", ErrUnavailable)
 	}
-	_, err := i.ask(ctx, name, raw)
+	if errors.Is(err, ErrUnavailable) && i.cache.refused(&name) {
+		return errInactive // what was revoked once does not come back
+	}
 	return err
 }
 
@@ -78,9 +81,8 @@ func (i *introspection) fetch(ctx context.Context, name digest, raw string) (*To
 	}
 	now := i.now()
 	if !answer.Active {
-		if i.cacheFor > 0 {
-			i.cache.add(&cached{name: name, until: now.Add(min(i.cacheFor, inactiveFor))}, now)
-		}
+		// Where nothing is to be remembered too: it is asked about again, and refused while the broker does not answer.
+		i.cache.add(&cached{name: name, until: now.Add(min(i.cacheFor, inactiveFor))}, now)
 		return nil, errInactive
 	}
 	t, err := answer.token()

@@ -125,6 +125,13 @@ func outageToken(t *testing.T, e *Env, api string) string {
 	return r.String("access_token")
 }
 
+func revoke(t *testing.T, e *Env, raw string) {
+	t.Helper()
+	if r := e.Post(t, "/revoke", outageCaller, url.Values{"token": {raw}}); r.Status != http.StatusOK {
+		t.Fatalf("revocation: %d %v", r.Status, r.Body)
+	}
+}
+
 // Without its broker an API goes on with what it can check by itself. What it cannot, it refuses: an API that let tokens in because nobody says
 // that they were revoked would be open to whoever can keep the broker from answering.
 func TestTheBrokerIsDownForAMinute(t *testing.T) {
@@ -137,16 +144,21 @@ func TestTheBrokerIsDownForAMinute(t *testing.T) {
 		late := protect(t, e, signedAPI, func(o *resource.Options) { o.ClientID, o.ClientSecret = "", "" }) // has never seen the keys
 		jwt, opaque := outageToken(t, e, signedAPI), outageToken(t, e, sealedAPI)
 		unknown := outageToken(t, e, sealedAPI) // no API has seen it yet
+		gone := outageToken(t, e, signedAPI)    // was revoked, and refused for it, before the outage
+		revoke(t, e, gone)
 		signed.expect(t, "signed, before", jwt, http.StatusNoContent)
 		checked.expect(t, "checked, before", jwt, http.StatusNoContent)
+		checked.expect(t, "checked, one that was revoked, before", gone, http.StatusUnauthorized)
 		sealed.expect(t, "sealed, before", opaque, http.StatusNoContent)
 		uncached.expect(t, "uncached, before", opaque, http.StatusNoContent)
 
 		e.Down()
+		checked.expect(t, "checked, the first request without the broker, with what was revoked", gone, http.StatusUnauthorized)
 		for down := time.Duration(0); down < time.Minute; down += 5 * time.Second {
 			when := "down for " + down.String()
 			signed.expect(t, "signed, "+when, jwt, http.StatusNoContent)
 			checked.expect(t, "checked, "+when, jwt, http.StatusNoContent)
+			checked.expect(t, "checked, one that was revoked, "+when, gone, http.StatusUnauthorized)
 			cached := http.StatusServiceUnavailable
 			if down < cacheFor {
 				cached = http.StatusNoContent
@@ -170,11 +182,8 @@ func TestTheBrokerIsDownForAMinute(t *testing.T) {
 		checked.expect(t, "checked, up again", jwt, http.StatusNoContent)
 
 		// And so it is heard again what was revoked.
-		for _, raw := range []string{jwt, opaque} {
-			if r := e.Post(t, "/revoke", outageCaller, url.Values{"token": {raw}}); r.Status != http.StatusOK {
-				t.Fatalf("revocation: %d %v", r.Status, r.Body)
-			}
-		}
+		revoke(t, e, jwt)
+		revoke(t, e, opaque)
 		checked.await(t, "checked, revoked", jwt, http.StatusUnauthorized)
 		checked.expect(t, "checked, revoked, from then on", jwt, http.StatusUnauthorized)
 		uncached.expect(t, "uncached, revoked", opaque, http.StatusUnauthorized)

@@ -84,6 +84,7 @@ clients:
 	}
 	<-exited
 	d.expectNotes(t, "without the broker", token, http.StatusOK, http.StatusCreated)
+	d.expectNotes(t, "revoked, without the broker", revoked, http.StatusUnauthorized, http.StatusUnauthorized)
 
 	start()
 	d.expectNotes(t, "with the next one", token, http.StatusOK, http.StatusCreated)
