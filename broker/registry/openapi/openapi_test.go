@@ -422,6 +422,11 @@ paths:
 	if !noted(d, "copy /a", "method") {
 		t.Errorf("%v", d.Notes)
 	}
+	// Whoever reads GET as no method at all would let somebody else's rule take its requests.
+	d = read(t, head+"paths: {\"/a/{b}\": {get: {security: []}}, /a/b: {GET: {security: [{broker: [read]}]}}}", openapi.Options{})
+	if lines(d) != "" || !noted(d, "GET /a/b", "small letters") || !noted(d, "GET /a/{b}", "it would take") {
+		t.Errorf("a method in capital letters: %q %v", lines(d), d.Notes)
+	}
 	d = read(t, head+"paths: {/a: {security: [{broker: [read]}], get: {}, put: {security: [{broker: [write]}]}}}", openapi.Options{PublicUnlessSaid: true})
 	if lines(d) != "PUT /a write" || !noted(d, "GET /a", "where OpenAPI has none") {
 		t.Errorf("security beside the methods: %q %v", lines(d), d.Notes)

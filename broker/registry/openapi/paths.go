@@ -126,8 +126,11 @@ func (r *reader) pathItem(path string, chain []*object, base string) []operation
 	}
 	for _, item := range chain {
 		for _, name := range item.names {
-			if slices.Contains(methods, name) {
+			switch method := strings.ToLower(name); {
+			case method == name && slices.Contains(methods, name):
 				add(strings.ToUpper(name), item.get(name), item)
+			case slices.Contains(methods, method):
+				found = append(found, operation{method: strings.ToUpper(name), path: path, problem: "OpenAPI has methods in small letters, and not " + quote(name)})
 			}
 		}
 		more := r.object(item.get("additionalOperations")) // 3.2: methods as they are sent
