@@ -413,13 +413,13 @@ paths:
     trace: {}
     query: {}
     link: {}
-    additionalOperations: {COPY: {}, copy: {}}
+    additionalOperations: {COPY: {}, copy: {}, "*": {security: []}}
 `
 	d := read(t, text, openapi.Options{})
-	if want := "GET PUT POST DELETE OPTIONS HEAD PATCH TRACE QUERY COPY"; strings.ReplaceAll(strings.ReplaceAll(lines(d), " /a read", ""), "\n", " ") != want || d.Operations != 11 {
+	if want := "GET PUT POST DELETE OPTIONS HEAD PATCH TRACE QUERY COPY"; strings.ReplaceAll(strings.ReplaceAll(lines(d), " /a read", ""), "\n", " ") != want || d.Operations != 12 {
 		t.Errorf("%d operations: %s", d.Operations, lines(d))
 	}
-	if !noted(d, "copy /a", "method") {
+	if !noted(d, "copy /a", "method") || !noted(d, "* /a", "* is no method") {
 		t.Errorf("%v", d.Notes)
 	}
 	// Whoever reads GET as no method at all would let somebody else's rule take its requests.

@@ -115,6 +115,8 @@ func (r *reader) pathItem(path string, chain []*object, base string) []operation
 		switch op.path, problem = r.below(servers, path, base); {
 		case problem != "":
 			op.problem = problem
+		case method == anyMethod: // which would be an endpoint for every method
+			op.problem = "* is no method"
 		case op.security == nil && item.get("security") != nil:
 			op.problem = "security stands beside the methods of its path, where OpenAPI has none"
 		}
