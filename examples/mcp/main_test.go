@@ -442,6 +442,34 @@ func TestWhatDoesNotEntitleIsRefused(t *testing.T) {
 	}
 }
 
+// The revisions of the protocol that the guide names: until 2025-11-25 a client begins with a handshake, since then each request says what it needs.
+func TestEachRevisionOfTheProtocolIsSpoken(t *testing.T) {
+	n := newNotes(t)
+	e := Start(t, n.registered)
+	n.start(t, e)
+	token := "Bearer " + e.SignIn(t, NewBrowser(t), Native, "scope", scopeRead, "resource", n.identifier).String("access_token")
+	for version, begin := range map[string]string{
+		"2025-06-18": `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`,
+		"2025-11-25": `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`,
+		"2026-07-28": "",
+	} {
+		list, header := listNotes, []string{"Authorization", token, "Mcp-Protocol-Version", version}
+		if begin != "" {
+			r := post(t, n.identifier, begin, "Authorization", token)
+			if said, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(said), `"protocolVersion":"`+version+`"`) {
+				t.Errorf("%s: %d %s %v", version, r.StatusCode, said, err)
+			}
+		} else {
+			list = strings.Replace(list, `"arguments":{}`, `"arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"`+version+`","io.modelcontextprotocol/clientCapabilities":{}}`, 1)
+			header = append(header, "Mcp-Method", "tools/call", "Mcp-Name", "list_notes")
+		}
+		r := post(t, n.identifier, list, header...)
+		if said, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(said), `"structuredContent":{"notes":[]}`) {
+			t.Errorf("%s: %d %s %v", version, r.StatusCode, said, err)
+		}
+	}
+}
+
 // reader has tokens that allow to read, and nothing else.
 type reader struct{ identifier string }
 
