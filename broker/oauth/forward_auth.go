@@ -110,6 +110,7 @@ func (s *Server) newGuard(api *registry.API) (*guard, error) {
 		// On the api's own host it is only where the proxy has been told so.
 		MetadataURL: s.issuer + PathResourceMetadata + "?" + url.Values{paramAPI: {api.Identifier}}.Encode(),
 		AllowQuery:  api.AccessTokenInQuery,
+		NoForm:      true, // the proxy keeps the body
 		Certificate: s.leafCertificate,
 		Replay:      s.spendProof,
 		Verifier:    ownTokens{s, api.Identifier},

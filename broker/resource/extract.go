@@ -30,19 +30,21 @@ type sent struct {
 	inQuery bool
 }
 
-// extract finds the one access token of a request: in the Authorization header (RFC 6750 section 2.1, RFC 9449 section 7.1), in the form (section 2.2)
-// or, if allowQuery, in the query (section 2.3).
+// extract finds the one access token of a request: in the Authorization header (RFC 6750 section 2.1, RFC 9449 section 7.1), in the form (section 2.2),
+// unless NoForm, or, if AllowQuery, in the query (section 2.3).
 //
 // Afterwards the request's body can be read as before, and its URL has no access token, so that no log and no handler shows one.
-func extract(r *http.Request, allowQuery bool) (sent, *Error) {
+func extract(r *http.Request, o *Options) (sent, *Error) {
 	inQuery := fromQuery(r) // first: a request that is refused is printed too
 	s, refusal := fromHeader(r.Header)
 	if refusal != nil {
 		return s, refusal
 	}
-	inForm, refusal := fromForm(r, s.raw != "")
-	if refusal != nil {
-		return s, refusal
+	var inForm []string
+	if !o.NoForm {
+		if inForm, refusal = fromForm(r, s.raw != ""); refusal != nil {
+			return s, refusal
+		}
 	}
 	tokens := append(inForm, inQuery...)
 	if s.raw != "" {
@@ -51,7 +53,7 @@ func extract(r *http.Request, allowQuery bool) (sent, *Error) {
 	switch {
 	case len(tokens) > 1:
 		return s, invalidRequest(http.StatusBadRequest, "the access token is there more than once; send it once, in one way")
-	case len(inQuery) == 1 && !allowQuery:
+	case len(inQuery) == 1 && !o.AllowQuery:
 		// It stays without a token, so that what is there answers as if there were none.
 		return sent{scheme: bearer}, nil
 	case len(tokens) == 1 && s.raw == "":

@@ -15,7 +15,7 @@ func extractFrom(method, target string, header http.Header, body string, allowQu
 	for name, values := range header {
 		r.Header[name] = values
 	}
-	s, refusal := extract(r, allowQuery)
+	s, refusal := extract(r, &Options{AllowQuery: allowQuery})
 	return s, refusal, r
 }
 
@@ -82,7 +82,7 @@ func TestAFormThatWasReadBefore(t *testing.T) {
 	if err := r.ParseForm(); err != nil {
 		t.Fatal(err)
 	}
-	if _, refusal := extract(r, true); refusal == nil || refusal.Status != http.StatusBadRequest {
+	if _, refusal := extract(r, &Options{AllowQuery: true}); refusal == nil || refusal.Status != http.StatusBadRequest {
 		t.Errorf("two tokens: %v", refusal)
 	}
 	if r.Form.Has(parameter) {
@@ -134,7 +134,7 @@ func TestALongFormOfUnknownLength(t *testing.T) {
 		}
 		r.Header.Set("Content-Type", formType)
 		r.Header.Set("Authorization", c.header)
-		s, refusal := extract(r, false)
+		s, refusal := extract(r, &Options{})
 		if (c.status == 0) != (refusal == nil) || refusal != nil && refusal.Status != c.status || refusal == nil && s.raw != "t" {
 			t.Errorf("%s: %+v, %v", name, s, refusal)
 		}
@@ -152,7 +152,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 		r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("access_token=t"), broken{broke}))
 		r.Header.Set("Content-Type", formType)
 		r.Header.Set("Authorization", header)
-		s, refusal := extract(r, false)
+		s, refusal := extract(r, &Options{})
 		if (refusal == nil) != (header != "") || header != "" && s.raw != "t" {
 			t.Errorf("with %q: %+v, %v", header, s, refusal)
 		}
@@ -173,7 +173,7 @@ func FuzzExtract(f *testing.F) {
 			Method: method, URL: &url.URL{Path: "/", RawQuery: query}, RequestURI: "/?" + query,
 			Header: http.Header{"Authorization": {authorization}, "Content-Type": {contentType}}, Body: io.NopCloser(strings.NewReader(body)),
 		}
-		s, refusal := extract(r, allow)
+		s, refusal := extract(r, &Options{AllowQuery: allow})
 		if rest, err := io.ReadAll(r.Body); err != nil || string(rest) != body {
 			t.Fatalf("the body is %q, was %q: %v", rest, body, err)
 		}

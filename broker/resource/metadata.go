@@ -45,7 +45,10 @@ func (a *API) Metadata() http.Handler {
 		Resource:             a.options.Identifier,
 		AuthorizationServers: []string{a.options.Issuer},
 		Scopes:               a.options.Scopes,
-		BearerMethods:        []string{"header", "body"},
+		BearerMethods:        []string{"header"},
+	}
+	if !a.options.NoForm {
+		m.BearerMethods = append(m.BearerMethods, "body")
 	}
 	if a.options.AllowQuery {
 		m.BearerMethods = append(m.BearerMethods, "query")

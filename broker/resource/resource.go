@@ -43,6 +43,8 @@ type Options struct {
 	// AllowQuery takes the token in the query parameter access_token too (RFC 6750 section 2.3): addresses end in logs and histories, so only where a
 	// client can do nothing else.
 	AllowQuery bool
+	// NoForm leaves forms alone (RFC 6750 section 2.2): for what is asked about requests without seeing their bodies.
+	NoForm bool
 	// Scopes are those that the metadata names.
 	Scopes []string
 
@@ -206,7 +208,7 @@ type passed struct {
 // check decides in the order that is the same at every door: how many tokens, whether it stands, whether the sender holds what it is bound to, whether
 // it says enough. A proof is spent last: what is refused costs nothing.
 func (a *API) check(r *http.Request, need Need) (*passed, error) {
-	s, refusal := extract(r, a.options.AllowQuery)
+	s, refusal := extract(r, &a.options)
 	p := &passed{inQuery: s.inQuery}
 	if refusal == nil {
 		refusal = a.judge(r, s, need, p)

@@ -251,6 +251,13 @@ func TestWhatIsAllowedGetsThrough(t *testing.T) {
 	if got := call(t, echo, "POST", "/", form, "title=Eggs&access_token=read"); got.status != 403 {
 		t.Errorf("by form, with too little scope: %s", got)
 	}
+	blind := newAPI(t, func(o *resource.Options) { o.NoForm, o.AllowQuery = true, true })
+	if got := call(t, blind.Protect(hello), "POST", "/", form, "title=Eggs&access_token=write"); got.status != 401 {
+		t.Errorf("by form, where forms are left alone: %s", got)
+	}
+	if got := call(t, blind.Metadata(), "GET", "/", nil, ""); !strings.Contains(got.body, `"bearer_methods_supported":["header","query"]`) {
+		t.Errorf("its metadata: %s", got)
+	}
 	if resource.FromContext(t.Context()) != nil {
 		t.Error("a context of nobody's has a token")
 	}
@@ -280,6 +287,19 @@ func TestATokenInTheQuery(t *testing.T) {
 	}
 	if got := call(t, allowing, "GET", "/", authorization("Bearer", "read"), ""); got.header.Get("Cache-Control") != "public, max-age=3600" {
 		t.Errorf("the handler's own header is changed: %v", got.header)
+	}
+	// Browsers open web sockets without headers of the app's: who takes the connection over still can.
+	taking := newAPI(t, func(o *resource.Options) { o.AllowQuery = true }).Protect(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ntaken over")
+	}))
+	if got := call(t, taking, "GET", "/?access_token=read", nil, ""); got.body != "taken over" {
+		t.Errorf("taken over: %s", got)
 	}
 	seen = ""
 	got = call(t, newAPI(t, nil).Protect(handler), "GET", "/a?access_token=read", nil, "")

@@ -1,6 +1,10 @@
 package resource
 
-import "net/http"
+import (
+	"bufio"
+	"net"
+	"net/http"
+)
 
 // unkeptWriter answers a request whose address holds an access token: nobody may keep what came of it, whatever the handler says (RFC 6750
 // section 2.3), and the address goes to no other site.
@@ -33,6 +37,11 @@ func (w *unkeptWriter) Write(b []byte) (int, error) {
 func (w *unkeptWriter) Flush() {
 	w.mark()
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // one that cannot loses nothing
+}
+
+// Hijack is http.Hijacker's, for web sockets: browsers open those without headers of the app's, so that their tokens are in the address.
+func (w *unkeptWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap is http.ResponseController's.
