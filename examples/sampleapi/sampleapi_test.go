@@ -99,7 +99,12 @@ func TestNotesAreTheirWritersAlone(t *testing.T) {
 			t.Errorf("%s: %d %v", contentType, r.Status, r.Body)
 		}
 	}
-	if got := texts(t, call(t, http.MethodGet, api+"/notes", mine, "", "")); len(got) != 2 {
+	// A form may bring the token along (RFC 6750 section 2.2).
+	form := url.Values{"access_token": {mine}, "text": {"drei"}}.Encode()
+	if r := call(t, http.MethodPost, api+"/notes", "", inForm, form); r.Status != http.StatusCreated || r.String("text") != "drei" {
+		t.Errorf("with the token in the form: %d %v", r.Status, r.Body)
+	}
+	if got := texts(t, call(t, http.MethodGet, api+"/notes", mine, "", "")); len(got) != 3 {
 		t.Errorf("the writer reads %q", got)
 	}
 	r := call(t, http.MethodGet, api+"/notes", theirs, "", "")
