@@ -87,6 +87,7 @@ func rows() []row {
 		{"forward-auth, ES256 JWT", 0, broker("ES256"), forwardAuth(apiIdentifier)},
 		{"API: bare handler", 0, api, callAPI(pathBare, "")},
 		{"API: ES256 JWT", 0, api, callAPI(pathJWT, apiIdentifier)},
+		{"API: ES256 JWT, a new one each time", 0, api, callAPIAnew},
 		{"API: introspection, cached", 0, api, callAPI(pathCached, opaqueIdentifier)},
 		{"API: introspection, each time", 0, api, callAPI(pathIntrospect, opaqueIdentifier)},
 		{"discovery", 0.03, broker("ES256"), get("ES256", "/.well-known/openid-configuration")},
