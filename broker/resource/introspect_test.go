@@ -182,6 +182,9 @@ func TestRevokedJWTsAreRefusedWhileTheBrokerAnswers(t *testing.T) {
 	expect(t, api, revoked, 401, "a revoked one")
 	expect(t, api, forged, 401, "a forged one, whatever introspection says")
 	expect(t, i.api(nil), revoked, 200, "where revocation does not matter")
+	uncached := i.api(func(o *resource.Options) { o.CheckRevoked, o.CacheFor = true, -1 })
+	expect(t, uncached, good, 200, "without a cache")
+	expect(t, uncached, revoked, 401, "a revoked one, without a cache")
 	warning := "the broker does not say whether tokens are revoked"
 	if strings.Contains(log.String(), warning) {
 		t.Error("the log warns without need")
@@ -193,6 +196,8 @@ func TestRevokedJWTsAreRefusedWhileTheBrokerAnswers(t *testing.T) {
 		expect(t, api, good, 200, "while the broker is away")
 		expect(t, api, revoked, 401, "revoked before, while the broker is away")
 		expect(t, api, forged, 401, "forged, while the broker is away")
+		expect(t, uncached, good, 200, "without a cache, while the broker is away")
+		expect(t, uncached, revoked, 401, "revoked before, without a cache, while the broker is away")
 	}
 	if n := strings.Count(log.String(), warning); n != 1 {
 		t.Errorf("the log warns %d times in a moment", n)
