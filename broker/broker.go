@@ -177,8 +177,9 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 			},
 			Session: cfg.Sessions.Lifetime.Std(),
 		},
-		RequirePAR: cfg.RequirePushedAuthorizationRequests,
-		DPoPNonce:  cfg.Tokens.DPoPNonce == "required",
+		RequirePAR:        cfg.RequirePushedAuthorizationRequests,
+		UnprovenPerMinute: cfg.UnprovenPerMinute,
+		DPoPNonce:         cfg.Tokens.DPoPNonce == "required",
 
 		ForwardAnyHost: cfg.ForwardAuth.AnyHost,
 

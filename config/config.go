@@ -41,6 +41,8 @@ type Config struct {
 	Sessions   Sessions `yaml:"sessions"`
 	// Passwords is about local accounts'.
 	Passwords Passwords `yaml:"passwords"`
+	// UnprovenPerMinute bounds what one address can have kept, or fetched, in the names of apps that show nothing of who they are.
+	UnprovenPerMinute int `yaml:"unproven_per_minute,omitempty"`
 	// RequirePushedAuthorizationRequests takes authorization requests that were pushed alone, from every client (RFC 9126 section 5).
 	RequirePushedAuthorizationRequests bool `yaml:"require_pushed_authorization_requests,omitempty"`
 	// SessionManagement switches on check_session_iframe, session_state, and the cookie that they need.

@@ -40,6 +40,7 @@ func base() *Config {
 			// and costs every app an extra round trip now and then.
 			DPoPNonce: "off",
 		},
+		UnprovenPerMinute: 60, // more than people sign in from one office
 		Registration: Registration{
 			Mode: ModeOff,
 			// A developer who tries, or an office whose people install an app, registers less often than this.

@@ -76,6 +76,9 @@ func (c *Config) validate() Problems {
 	v.trustedIssuers(c)
 	v.registration(&c.Registration)
 	v.clientIDMetadata(&c.ClientIDMetadata)
+	if c.UnprovenPerMinute < 1 || c.UnprovenPerMinute > maxUnproven {
+		v.add("unproven_per_minute", fmt.Sprintf("%d is not between 1 and %d", c.UnprovenPerMinute, maxUnproven))
+	}
 	v.list("grant_types", c.GrantTypes, maxList)
 	for i, grant := range c.GrantTypes {
 		v.check(item("grant_types", i), oneOf(grant, registry.GrantTypes()...))

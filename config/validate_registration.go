@@ -14,6 +14,8 @@ const (
 	maxInitialTokens = 32
 	// maxPerHour bounds the bound: one an hour for each second or so is no bound any more.
 	maxPerHour = 10_000
+	// maxUnproven is the same for what public and unchecked clients have kept: what a load test on one machine needs.
+	maxUnproven = 100_000
 )
 
 func (v *validator) registration(r *Registration) {

@@ -104,6 +104,8 @@ type Options struct {
 	TrustedIssuers    []TrustedIssuer
 	// RequirePAR takes authorization requests that were pushed alone, from every client (RFC 9126 section 5).
 	RequirePAR bool
+	// UnprovenPerMinute bounds what one address can have kept in the names of clients that show nothing of who they are. See strangers.go.
+	UnprovenPerMinute int
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -168,20 +170,21 @@ type ErrorPage struct {
 
 // Server answers apps. Its handlers may be called concurrently.
 type Server struct {
-	issuer         string
-	connectors     []string
-	policy         policy
-	signingAlgs    []string
-	lifetimes      Lifetimes
-	redeemers      map[string]grantType
-	authenticators map[string]authMethod
-	dpopNonce      bool
-	proofBases     []string // see proofURLs
-	mtls           MTLS
-	trusted        map[string]*TrustedIssuer // by Issuer
-	requirePAR     bool
-	forwardAnyHost bool
-	guarding       guarding
+	issuer            string
+	connectors        []string
+	policy            policy
+	signingAlgs       []string
+	lifetimes         Lifetimes
+	redeemers         map[string]grantType
+	authenticators    map[string]authMethod
+	dpopNonce         bool
+	proofBases        []string // see proofURLs
+	mtls              MTLS
+	trusted           map[string]*TrustedIssuer // by Issuer
+	requirePAR        bool
+	unprovenPerMinute int
+	forwardAnyHost    bool
+	guarding          guarding
 
 	registration    Registration
 	clientDocuments bool
@@ -219,14 +222,15 @@ type Server struct {
 // New makes a Server. It does no IO.
 func New(o Options) *Server {
 	s := &Server{
-		issuer:      o.Issuer,
-		connectors:  o.Connectors,
-		policy:      policy{issuer: o.Issuer, scopes: o.Scopes, apis: o.APIs, format: o.AccessTokenFormat, lifetime: o.Lifetimes.AccessToken},
-		signingAlgs: o.SigningAlgs,
-		lifetimes:   o.Lifetimes,
-		mtls:        o.MTLS,
-		trusted:     map[string]*TrustedIssuer{},
-		requirePAR:  o.RequirePAR,
+		issuer:            o.Issuer,
+		connectors:        o.Connectors,
+		policy:            policy{issuer: o.Issuer, scopes: o.Scopes, apis: o.APIs, format: o.AccessTokenFormat, lifetime: o.Lifetimes.AccessToken},
+		signingAlgs:       o.SigningAlgs,
+		lifetimes:         o.Lifetimes,
+		mtls:              o.MTLS,
+		trusted:           map[string]*TrustedIssuer{},
+		requirePAR:        o.RequirePAR,
+		unprovenPerMinute: o.UnprovenPerMinute,
 
 		forwardAnyHost: o.ForwardAnyHost,
 

@@ -20,16 +20,12 @@ const (
 	countDevices    = "device-authorization"
 )
 
-const (
-	// maxStrange bounds each of them in strangeWindow: more than people sign in from one office, or devices are connected there; far too
-	// little to fill a store, or to bother whoever is at the other end.
-	maxStrange    = 60
-	strangeWindow = time.Minute
-)
+// strangeWindow is what Options.UnprovenPerMinute counts in.
+const strangeWindow = time.Minute
 
 // countAddress counts what the address that the request is from does once more; what names it for the client.
 func (s *Server) countAddress(ctx context.Context, purpose, what string) *Error {
-	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), maxStrange, strangeWindow)
+	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), s.unprovenPerMinute, strangeWindow)
 	var exceeded *quota.Exceeded
 	switch {
 	case errors.As(err, &exceeded):

@@ -300,7 +300,8 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 		},
 		"client_id_metadata": m{"mode": "open"},
 		// A proxy that somebody tries stands at an address of its own.
-		"forward_auth": m{"any_host": true},
+		"forward_auth":        m{"any_host": true},
+		"unproven_per_minute": "10000", // suites run against it, from one address
 		"mtls": m{
 			"mode": "tls", "listen": s.MTLS, "url": "https://" + s.MTLS, "ca_file": certificate.file,
 			"cert_file": certificate.file, "key_file": certificate.keyFile,
