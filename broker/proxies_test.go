@@ -60,12 +60,12 @@ type proxy struct {
 
 var allProxies = map[string]proxy{
 	"nginx": {
-		variable: "PORTICO_TEST_NGINX", file: "nginx.conf", listens: "listen 8081;", down: http.StatusServiceUnavailable,
+		variable: "PORTICO_TEST_NGINX", file: "nginx.conf", listens: "listen 8091;", down: http.StatusServiceUnavailable,
 		command: func(program, config, dir, _ string) *exec.Cmd {
 			return exec.Command(program, "-p", dir, "-c", config, "-e", filepath.Join(dir, "error.log"), "-g", "daemon off; pid "+dir+"/pid;")
 		},
 		edit: func(text, dir, listen string) string {
-			text = strings.ReplaceAll(text, "listen 8081;", "listen "+listen+";")
+			text = strings.ReplaceAll(text, "listen 8091;", "listen "+listen+";")
 			text = strings.ReplaceAll(text, "/var/log/nginx/api.log", dir+"/access.log")
 			folders := ""
 			for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -75,23 +75,23 @@ var allProxies = map[string]proxy{
 		},
 	},
 	"Caddy": {
-		variable: "PORTICO_TEST_CADDY", file: "Caddyfile", listens: "http://:8082", down: http.StatusBadGateway,
+		variable: "PORTICO_TEST_CADDY", file: "Caddyfile", listens: "http://:8092", down: http.StatusBadGateway,
 		command: func(program, config, dir, _ string) *exec.Cmd {
 			c := exec.Command(program, "run", "--config", config, "--adapter", "caddyfile")
 			c.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 			return c
 		},
 		edit: func(text, _, listen string) string {
-			return "{\n\tadmin off\n}\n" + strings.ReplaceAll(text, "http://:8082", "http://"+listen+", http://api.example.com:"+portOf(listen))
+			return "{\n\tadmin off\n}\n" + strings.ReplaceAll(text, "http://:8092", "http://"+listen+", http://api.example.com:"+portOf(listen))
 		},
 	},
 	"Envoy": {
-		variable: "PORTICO_TEST_ENVOY", file: "envoy.yaml", listens: "{address: 0.0.0.0, port_value: 8083}", down: http.StatusServiceUnavailable,
+		variable: "PORTICO_TEST_ENVOY", file: "envoy.yaml", listens: "{address: 0.0.0.0, port_value: 8093}", down: http.StatusServiceUnavailable,
 		command: func(program, config, _, _ string) *exec.Cmd {
 			return exec.Command(program, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning")
 		},
 		edit: func(text, _, listen string) string {
-			return strings.ReplaceAll(text, "{address: 0.0.0.0, port_value: 8083}", "{address: 127.0.0.1, port_value: "+portOf(listen)+"}")
+			return strings.ReplaceAll(text, "{address: 0.0.0.0, port_value: 8093}", "{address: 127.0.0.1, port_value: "+portOf(listen)+"}")
 		},
 	},
 	"Traefik": {
@@ -367,19 +367,20 @@ func TestProxies(t *testing.T) {
 		for what, c := range map[string]struct {
 			method, target, token string
 			status                int
+			code                  string
 			challenge             []string
 		}{
-			"no token":         {"GET", "/notes", "", 401, []string{"Bearer realm=", "DPoP ", "resource_metadata="}},
-			"a bad token":      {"GET", "/notes", "nonsense", 401, []string{`error="invalid_token"`}},
-			"too little scope": {"POST", "/notes", reader, 403, []string{`error="insufficient_scope"`, `scope="note:write"`}},
-			"no endpoint":      {"DELETE", "/notes", writer, 403, nil},
+			"no token":         {"GET", "/notes", "", 401, "invalid_token", []string{"Bearer realm=", "DPoP ", "resource_metadata="}},
+			"a bad token":      {"GET", "/notes", "nonsense", 401, "invalid_token", []string{`error="invalid_token"`}},
+			"too little scope": {"POST", "/notes", reader, 403, "insufficient_scope", []string{`error="insufficient_scope"`, `scope="note:write"`}},
+			"no endpoint":      {"DELETE", "/notes", writer, 403, "access_denied", nil},
 		} {
 			header := http.Header{}
 			if c.token != "" {
 				header = bearer(c.token)
 			}
 			r := f.send(t, c.method, c.target, header, "")
-			if r.Status != c.status || r.String("error") == "" || r.String("error_description") == "" || r.Header.Get("Cache-Control") != "no-store" {
+			if r.Status != c.status || r.String("error") != c.code || r.String("error_description") == "" || r.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: %d %v %v", what, r.Status, r.Header, r.Body)
 			}
 			if n := len(r.Header.Values("WWW-Authenticate")); n > 1 {
@@ -544,4 +545,37 @@ func TestProxiesPassWebSocketsOn(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// Whoever copies from the guide gets what these tests run.
+func TestTheGuideShowsTheExamplesOfProxies(t *testing.T) {
+	guide, err := os.ReadFile("../docs/reverse-proxies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// lines without their indentation, which the guide takes off.
+	lines := func(text string) string {
+		var all []string
+		for line := range strings.Lines(text) {
+			all = append(all, strings.TrimSpace(line))
+		}
+		return strings.Join(all, "\n")
+	}
+	for name, p := range allProxies {
+		_, section, found := strings.Cut(string(guide), "\n### "+name+"\n")
+		_, block, hasBlock := strings.Cut(section, "\n```")
+		_, block, _ = strings.Cut(block, "\n") // the language
+		block, _, ended := strings.Cut(block, "\n```")
+		if !found || !hasBlock || !ended {
+			t.Errorf("the guide shows nothing of %s", p.file)
+			continue
+		}
+		example, err := os.ReadFile(filepath.Join("..", "examples", "proxies", p.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(lines(string(example)), lines(block)) {
+			t.Errorf("what the guide shows is not in %s:\n%s", p.file, block)
+		}
+	}
 }
