@@ -123,6 +123,23 @@ func TestATrustedIssuersAssertionGivesAToken(t *testing.T) {
 	}, trustedIssuers(t))
 }
 
+// Claims are known by their exact names (RFC 7519 section 4): an issuer that lets its people name claims of their own, and keeps "sub" from them, has
+// not kept from them what a reader without regard to case takes for it.
+func TestAClaimOfAlmostTheSameNameIsAnother(t *testing.T) {
+	e := Start(t, trustedIssuers(t))
+	pat := personOf(t, e, "pat")
+	personOf(t, e, "victim")
+	for _, name := range []string{"\u017fub", "SUB", "Sub"} {
+		tokens := bear(t, e, Web, vouch(t, e, map[string]any{name: "victim"}))
+		if tokens.Status != http.StatusOK || e.Subject(t, tokens.String("access_token")) != pat.ID {
+			t.Errorf("%q: %d %v", name, tokens.Status, tokens.Body)
+		}
+	}
+	if r := bear(t, e, Web, vouch(t, e, map[string]any{"sub": nil, "SUB": "victim"})); r.String("error") != "invalid_grant" {
+		t.Errorf("without a sub: %d %v", r.Status, r.Body)
+	}
+}
+
 // Whoever can have an assertion accepted is anybody he likes. Everything about it has to be right.
 func TestAssertionsThatGiveNothing(t *testing.T) {
 	e := Start(t, trustedIssuers(t))

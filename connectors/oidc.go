@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -232,7 +233,6 @@ func (c *openID) verify(ctx context.Context, m *metadata, trip Trip, token *oaut
 			return nil, c.fail(Untrusted, "the ID token's at_hash: %w", err)
 		}
 	}
-	cl.Subject = text(id.Subject)
 	return &cl, nil
 }
 
@@ -328,6 +328,24 @@ type claims struct {
 	AuthTime        instant  `json:"auth_time"`
 	AMR             wordList `json:"amr"`
 	ACR             text     `json:"acr"`
+}
+
+// UnmarshalJSON reads claims by their exact names (RFC 7519 section 4). encoding/json goes by no case: it would take SUB, or a name with a letter
+// that folds to one of ours, for sub, and somebody who may name a claim of their own at a provider for anybody else.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
+		return strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }) // which none of ours has
+	})
+	exact, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	type plain claims
+	return json.Unmarshal(exact, (*plain)(c))
 }
 
 // merge takes what is missing from another source. An address and whether it is verified

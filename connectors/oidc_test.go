@@ -399,6 +399,28 @@ func TestOIDCEndpointsOfAPublicIssuerAreNotOnLoopback(t *testing.T) {
 	}
 }
 
+// Claims are known by their exact names (RFC 7519 section 4). encoding/json takes SUB for sub, and the last of both, so that whoever may name a claim
+// of their own at a provider could be anybody there.
+func TestOIDCReadsClaimsByTheirExactNames(t *testing.T) {
+	for _, name := range []string{"\u017fub", "SUB", "emai\u017f", "Email", "eMail", "email_Verified", "EMAIL_VERIFIED"} {
+		i := newIssuer(t, "")
+		i.claims["email_verified"] = false
+		i.claims[name] = "victim@example.com"
+		if strings.EqualFold(name, "email_verified") {
+			i.claims[name] = true
+		}
+		s := oidcSettings(i)
+		s.TrustEmail = true
+		p, err := mustNew(t, s).Exchange(t.Context(), testTrip(), callbackWith())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Subject != "1102" || p.Email != "ann@example.com" || p.EmailVerified {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
 func TestOIDCTrustsAnAddressOnlyWhereTheOperatorDoes(t *testing.T) {
 	tests := []struct {
 		name  string

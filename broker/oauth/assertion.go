@@ -28,13 +28,13 @@ const (
 
 // assertion are the claims of RFC 7523 section 3.
 type assertion struct {
-	Issuer    string            `json:"iss"`
-	Subject   string            `json:"sub"`
-	Audience  assertionAudience `json:"aud"`
-	Expires   *jwt.NumericDate  `json:"exp"`
-	NotBefore *jwt.NumericDate  `json:"nbf"`
-	IssuedAt  *jwt.NumericDate  `json:"iat"`
-	ID        string            `json:"jti"`
+	Issuer    string            // iss
+	Subject   string            // sub
+	Audience  assertionAudience // aud
+	Expires   *jwt.NumericDate  // exp
+	NotBefore *jwt.NumericDate  // nbf
+	IssuedAt  *jwt.NumericDate  // iat
+	ID        string            // jti
 }
 
 // assertionAudience is a string or a list of them (RFC 7519 section 4.1.3), and which of both it was.
@@ -60,10 +60,19 @@ func (a *assertionAudience) UnmarshalJSON(data []byte) error {
 // errNoClaims says that what was signed is no claims set.
 var errNoClaims = errors.New("it holds no JSON object with the claims of RFC 7523 section 3")
 
+// parseAssertion reads the claims by their exact names: encoding/json would take SUB for sub, which an issuer may let its people have for their own.
 func parseAssertion(payload []byte) (*assertion, error) {
-	a := &assertion{}
-	if err := json.Unmarshal(payload, a); err != nil {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
 		return nil, errNoClaims
+	}
+	a := &assertion{}
+	for name, claim := range map[string]any{
+		"iss": &a.Issuer, "sub": &a.Subject, "aud": &a.Audience, "exp": &a.Expires, "nbf": &a.NotBefore, "iat": &a.IssuedAt, "jti": &a.ID,
+	} {
+		if raw, there := all[name]; there && json.Unmarshal(raw, claim) != nil {
+			return nil, errNoClaims
+		}
 	}
 	return a, nil
 }
