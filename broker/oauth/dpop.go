@@ -54,9 +54,7 @@ func (s *Server) proof(w http.ResponseWriter, r *http.Request, path, accessToken
 // spend makes the proof one that nobody can use again, on any node. It comes after every other check, so that a request that is refused
 // for another reason costs nothing.
 func (s *Server) spend(ctx context.Context, p *dpop.Proof) *Error {
-	// A little longer than it stands here: the clock of another node, or the store's, which collects what has expired, may differ.
-	remembered := p.Expires.Add(dpop.Leeway)
-	switch err := s.replay.Claim(ctx, remembered, proofs, p.JKT, p.ID, p.URL); {
+	switch err := s.replay.Claim(ctx, p.Expires, proofs, p.JKT, p.ID, p.URL); {
 	case errors.Is(err, replay.ErrReplayed):
 		return badProof(errors.New("the DPoP proof was used before; make a new one for each request"))
 	case err != nil:

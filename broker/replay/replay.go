@@ -20,6 +20,10 @@ import (
 // ErrReplayed says that the value was used before. Compare with errors.Is.
 var ErrReplayed = errors.New("it was used before")
 
+// margin is for how much longer a use is remembered than its value is good for: the clock of another node, or of the store, which collects
+// what has expired, may be ahead of the one that the value is judged by. The leeways for others' clocks are no wider.
+const margin = 30 * time.Second
+
 // claim is empty: its id says everything.
 type claim struct{}
 
@@ -34,10 +38,10 @@ func New(b store.Backend) *Guard {
 }
 
 // Claim uses value for a purpose, which keeps values of one kind from those of another. ErrReplayed if it was used before.
-// It is remembered until expires; from then on the caller must refuse the value by its own time, or it could be
+// It is remembered until expires, by whichever node's clock; from then on the caller must refuse the value by its own time, or it could be
 // used again. Parts that make up a value together are given one by one, so that no two lists of parts are one value.
 func (g *Guard) Claim(ctx context.Context, expires time.Time, purpose string, value ...string) error {
-	doc := &store.Doc[claim]{Meta: store.Meta{ID: claimID(purpose, value), Expires: expires}}
+	doc := &store.Doc[claim]{Meta: store.Meta{ID: claimID(purpose, value), Expires: expires.Add(margin)}}
 	err := g.docs.Insert(ctx, doc)
 	if errors.Is(err, store.ErrExists) {
 		return ErrReplayed

@@ -51,3 +51,25 @@ func TestUsesOfDifferentThingsDoNotMeet(t *testing.T) {
 		t.Errorf("used %v, %v; want false", used, err)
 	}
 }
+
+// Whoever judges a value by its time may have a clock that is behind that of the store, or of the node that collects what has expired: to them the value is
+// still good, and it must not be forgotten that it was used.
+func TestAUseIsRememberedBeyondTheClocksThatDiffer(t *testing.T) {
+	for name, open := range storetest.Backends(t) {
+		t.Run(name, func(t *testing.T) {
+			var ahead atomic.Int64
+			guard := replay.New(open(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
+			until := time.Now().Add(10 * time.Second)
+			if err := guard.Claim(t.Context(), until, "assertion", "jti"); err != nil {
+				t.Fatal(err)
+			}
+			ahead.Store(int64(30 * time.Second)) // 20 more than it is good for
+			if err := guard.Claim(t.Context(), until, "assertion", "jti"); !errors.Is(err, replay.ErrReplayed) {
+				t.Errorf("used again: %v", err)
+			}
+			if used, err := guard.Used(t.Context(), "assertion", "jti"); err != nil || !used {
+				t.Errorf("used %v, %v; want true", used, err)
+			}
+		})
+	}
+}
