@@ -126,3 +126,21 @@ func TestALogoutTokenHasThePairwiseSub(t *testing.T) {
 		}
 	}
 }
+
+// An app that nobody has checked says by its redirect URI which sector it is of, and codes go there and nowhere else, so that it gains nothing by naming
+// another's. With a device it would have its tokens without that, and see people by the subs of an app that it has nothing to do with.
+func TestAStrangerDoesNotEnterASectorByAWayAroundItsRedirectURI(t *testing.T) {
+	e := Start(t, openRegistration, func(c *config.Config) {
+		c.Registration.GrantTypes = append(c.Registration.GrantTypes, deviceGrant)
+	})
+	stranger := webApp.with("redirect_uris", []string{Web.RedirectURI}, "subject_type", "pairwise")
+	both := stranger.with("grant_types", []string{"authorization_code", deviceGrant})
+	if r := call(t, http.MethodPost, e.Issuer+"/register", "", both); r.Status != http.StatusBadRequest || r.String("error") != "invalid_client_metadata" {
+		t.Errorf("it registers for both: %d %v", r.Status, r.Body)
+	}
+	app := register(t, e, stranger)
+	if r := call(t, http.MethodPut, app.URI, app.Token, both.with("client_id", app.ID)); r.Status != http.StatusBadRequest {
+		t.Errorf("it changes to both: %d %v", r.Status, r.Body)
+	}
+	register(t, e, both.with("subject_type", "public"))
+}

@@ -85,6 +85,15 @@ func (c *Client) checkKeys(bad badFunc, oneOf oneOfFunc) {
 	if c.Pairwise() && c.Sector() == "" {
 		bad("sector_identifier_uri", "is needed: pairwise subjects are of one host, and the redirect URIs have several, or none that is the app's own (OpenID Connect Core section 8.1)")
 	}
+	if c.Pairwise() && !c.Verified() {
+		// That the host of the redirect URIs is the app's own is shown by codes going there. By these it would have tokens that never do, and
+		// see people as the app of any host that it names sees them.
+		for _, grant := range []string{GrantDeviceCode, GrantPassword, GrantJWTBearer} {
+			if c.Allows(grant) {
+				bad("grant_types", "%s does not go with pairwise subjects for an app that nobody has checked", grant)
+			}
+		}
+	}
 	oneOf("profile", c.Profile, profiles)
 }
 
