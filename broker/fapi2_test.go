@@ -25,6 +25,12 @@ type fapi struct {
 
 func startFAPI(t *testing.T, edits ...func(*config.Client)) *fapi {
 	t.Helper()
+	return startFAPIBeside(t, nil, edits...)
+}
+
+// startFAPIBeside starts one in a broker with these apis.
+func startFAPIBeside(t *testing.T, apis []config.API, edits ...func(*config.Client)) *fapi {
+	t.Helper()
 	key := newClientKey(t, "k1")
 	e := Start(t, func(cfg *config.Config) {
 		c := cfg.Clients[0]
@@ -36,6 +42,7 @@ func startFAPI(t *testing.T, edits ...func(*config.Client)) *fapi {
 		}
 		cfg.Clients = append(cfg.Clients, c)
 		cfg.Tokens.CodeLifetime = config.Duration(10 * time.Minute)
+		cfg.APIs = apis
 	})
 	return &fapi{Env: e, t: t, client: Client{ID: "bank-app", RedirectURI: Web.RedirectURI}, private: key, proofs: e.NewKey(t)}
 }
@@ -189,6 +196,24 @@ func TestWhatAFAPI2ClientMayNotDo(t *testing.T) {
 		f.Clock.Advance(61 * time.Second)
 		if r := f.call("/token", RedeemForm(f.client, code), true); r.String("error") != "invalid_grant" {
 			t.Errorf("got %d %v", r.Status, r.Body)
+		}
+	})
+	t.Run("a token signed with RS256, for an API that wants it so (5.4.1)", func(t *testing.T) {
+		const old, current = "https://old.example.com", "https://current.example.com"
+		f := startFAPIBeside(t, []config.API{
+			{Identifier: old, Name: "Old", AccessTokenFormat: "jwt", AccessTokenSigningAlg: "RS256", Scopes: []config.Scope{{Name: "old", Sentence: "Old"}}},
+			{Identifier: current, Name: "Current", AccessTokenFormat: "jwt", Scopes: []config.Scope{{Name: "current", Sentence: "Current"}}},
+		}, func(c *config.Client) {
+			c.Scopes, c.GrantTypes = append(c.Scopes, "old", "current"), append(c.GrantTypes, "client_credentials")
+		})
+		ask := func(resource string) *Response {
+			return f.call("/token", url.Values{"grant_type": {"client_credentials"}, "resource": {resource}}, true)
+		}
+		if r := ask(old); r.String("error") != "invalid_target" {
+			t.Errorf("got %d %v", r.Status, r.Body)
+		}
+		if r := ask(current); r.Status != http.StatusOK {
+			t.Errorf("signed with ES256: %d %v", r.Status, r.Body)
 		}
 	})
 	t.Run("a code that a proof bound to another key", func(t *testing.T) {

@@ -254,7 +254,7 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 			}
 		}
 	}
-	if refusal := p.writtenFor(t); refusal != nil {
+	if refusal := p.writtenFor(client, t); refusal != nil {
 		return nil, refusal
 	}
 	for _, scope := range w.scopes {

@@ -339,7 +339,7 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		audience = p.inferred(audience, w.scopes, granted)
 	}
 	t := &target{audience: audience, format: p.formatOf(client), lifetime: p.lifetimeOf(client)}
-	if refusal := p.writtenFor(t); refusal != nil {
+	if refusal := p.writtenFor(client, t); refusal != nil {
 		return nil, refusal
 	}
 	for _, scope := range scopes {
@@ -402,9 +402,10 @@ func (p *policy) isFor(audience []string, own bool, apis []*registry.API) bool {
 	return slices.ContainsFunc(apis, func(api *registry.API) bool { return slices.Contains(audience, api.Identifier) })
 }
 
-// writtenFor sets how a token for its audience is written. Apis that want it written differently cannot share one.
-func (p *policy) writtenFor(t *target) *Error {
+// writtenFor sets how a client's token for its audience is written. Apis that want it written differently cannot share one.
+func (p *policy) writtenFor(client *registry.Client, t *target) *Error {
 	var first *registry.API
+	permitted := profileOf(client).algs
 	clients := t.format
 	for _, identifier := range t.audience {
 		if identifier == p.issuer {
@@ -420,6 +421,9 @@ func (p *policy) writtenFor(t *target) *Error {
 		}
 		if first != nil && (format != t.format || api.AccessTokenAlg != t.alg) {
 			return refuse(codeInvalidTarget, "the apis '%s' and '%s' take different kinds of tokens; ask for one token each, with one resource", echo(first.Identifier), echo(identifier))
+		}
+		if format == token.FormatJWT && api.AccessTokenAlg != "" && permitted != nil && !slices.Contains(permitted, api.AccessTokenAlg) {
+			return refuse(codeInvalidTarget, "tokens for the api '%s' are signed with %s, which profile %s does not permit", echo(identifier), api.AccessTokenAlg, client.Profile)
 		}
 		first, t.format, t.alg = api, format, api.AccessTokenAlg
 		if ttl := time.Duration(api.AccessTokenTTL) * time.Second; ttl > 0 {

@@ -23,7 +23,7 @@ type profile struct {
 	codeLifetime time.Duration
 	// objectLifetime bounds a request object's: exp is required, no further ahead, and nbf no longer ago; 0: neither is required.
 	objectLifetime time.Duration
-	// algs are what the client may sign with; nil: all that are supported.
+	// algs are what the client may sign with, and what JWT access tokens for it are signed with; nil: all that are supported.
 	algs []string
 }
 
