@@ -30,7 +30,8 @@ import (
 // proxied is the api of those files.
 var proxied = registry.API{
 	Identifier: "https://api.example.com/notes", Name: "Notes", URL: "https://api.example.com", AccessTokenInQuery: true,
-	Scopes: []registry.Scope{{Name: "note:read", Sentence: "Read notes"}, {Name: "note:write", Sentence: "Write notes"}, {Name: "note:admin", Sentence: "Manage notes"}},
+	Scopes:       []registry.Scope{{Name: "note:read", Sentence: "Read notes"}, {Name: "note:write", Sentence: "Write notes"}, {Name: "note:admin", Sentence: "Manage notes"}},
+	DetailsTypes: []registry.DetailsType{{Type: "drawer", Sentence: "Open a drawer", Fields: []registry.DetailsField{{Name: "label"}}}},
 	Endpoints: []registry.Endpoint{
 		{Method: "GET", Path: "/notes", Scopes: []string{"note:read"}},
 		{Method: "POST", Path: "/notes", Scopes: []string{"note:write"}},
@@ -291,7 +292,7 @@ func eachProxy(t *testing.T, f func(t *testing.T, name string, e *Env, front *fr
 				}
 				c.Clients = append(c.Clients, config.Client{
 					ClientID: caller.ID, ClientSecret: config.NewSecret(caller.Secret), Name: "Caller",
-					Scopes: []string{"note:read", "note:write", "note:admin"}, GrantTypes: []string{"client_credentials"},
+					Scopes: []string{"note:read", "note:write", "note:admin"}, AuthorizationDetailsTypes: []string{"drawer"}, GrantTypes: []string{"client_credentials"},
 				})
 			})
 			if _, err := e.Broker.APIs.Add(t.Context(), proxied); err != nil {
@@ -339,6 +340,20 @@ func TestProxies(t *testing.T) {
 		f.send(t, "GET", "/notes", bearer(persons.String("access_token")), "")
 		if got := api.taken(); len(got) != 1 || got[0].Header.Get("X-Auth-Client-Id") != "web" || got[0].Header.Get("X-Auth-Acr") != "urn:portico:acr:federated" || got[0].Header.Get("X-Auth-Time") == "" {
 			t.Errorf("for a person: %+v", got)
+		}
+		// All of what a token says gets there, also where it is long.
+		var labels []string
+		for i := range 15 {
+			labels = append(labels, fmt.Sprintf(`{"type":"drawer","label":"%d %s"}`, i, strings.Repeat("é", 100)))
+		}
+		long := e.Post(t, "/token", caller, url.Values{
+			"grant_type": {"client_credentials"}, "scope": {"note:read"}, "resource": {proxied.Identifier}, "authorization_details": {"[" + strings.Join(labels, ",") + "]"},
+		})
+		if r := f.send(t, "GET", "/notes", bearer(long.String("access_token")), ""); r.Status != http.StatusOK {
+			t.Errorf("a long token: %d %v %v", r.Status, r.Body, long.Body)
+		}
+		if got := api.taken(); len(got) != 1 || strings.Count(got[0].Header.Get("X-Auth-Details"), `\u00e9`) != 1500 {
+			t.Errorf("a long token: %+v", got)
 		}
 		// The API gets the body that the client sent.
 		if r := f.send(t, "POST", "/notes", bearer(writer), "text=a note"); r.Status != http.StatusOK {

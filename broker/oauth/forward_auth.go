@@ -329,36 +329,47 @@ func (o *original) request(asked *http.Request) *http.Request {
 
 // admit says yes, and whose token it was, if one was asked for.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
-	t := resource.FromContext(r.Context())
-	said := map[string]string{
-		headerAuthSubject: "", headerAuthClientID: "", headerAuthScope: "", headerAuthAPI: "", headerAuthACR: "",
-		headerAuthTime: "", headerAuthExpires: "", headerAuthActor: "", headerAuthDetails: "",
+	said := [...]struct{ name, value string }{
+		{name: headerAuthSubject},
+		{name: headerAuthClientID},
+		{name: headerAuthScope},
+		{name: headerAuthAPI},
+		{name: headerAuthACR},
+		{name: headerAuthTime},
+		{name: headerAuthExpires},
+		{name: headerAuthActor},
+		{name: headerAuthDetails},
 	}
-	if t != nil {
-		said[headerAuthSubject], said[headerAuthClientID] = t.Subject, t.ClientID
-		said[headerAuthScope] = strings.Join(t.Scopes, " ")
-		said[headerAuthAPI] = t.Audience[0] // ownTokens leaves the api's alone
-		said[headerAuthACR] = t.ACR
-		if !t.AuthTime.IsZero() {
-			said[headerAuthTime] = strconv.FormatInt(t.AuthTime.Unix(), 10)
-		}
-		said[headerAuthExpires] = strconv.FormatInt(t.ExpiresAt.Unix(), 10)
-		said[headerAuthActor], said[headerAuthDetails] = asciiJSON(t.Actor), asciiJSON(t.Details)
-	}
-	for name, value := range said {
-		// Whatever was replaced in it could be somebody else's name.
-		if value != describable(value) && name != headerAuthActor && name != headerAuthDetails {
-			s.turnAway(w, r, internal(fmt.Errorf("%s of a token cannot stand in a header", name)))
-			return
+	if t := resource.FromContext(r.Context()); t != nil {
+		for i, value := range [len(said)]string{
+			t.Subject, t.ClientID, strings.Join(t.Scopes, " "), t.Audience[0], // ownTokens leaves the api's alone
+			t.ACR, unixOrNothing(t.AuthTime), unixOrNothing(t.ExpiresAt), asciiJSON(t.Actor), asciiJSON(t.Details),
+		} {
+			said[i].value = value
 		}
 	}
 	h := w.Header()
-	for name, value := range said {
-		h[name] = []string{value}
+	for _, line := range said {
+		// What would not come through as it is could come through as somebody else's name.
+		if strings.ContainsFunc(line.value, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(line.value) != line.value {
+			s.turnAway(w, r, internal(fmt.Errorf("what a token says cannot stand in the header %s", line.name)))
+			return
+		}
+	}
+	for _, line := range said {
+		h[line.name] = []string{line.value}
 	}
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
+}
+
+// unixOrNothing is a time in seconds since 1970; "" if there is none.
+func unixOrNothing(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.Unix(), 10)
 }
 
 // asciiJSON is JSON on one line of ASCII, as a header takes it. JSON has other letters in strings alone, where they can be escaped (RFC 8259 section 7).
