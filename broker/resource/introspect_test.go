@@ -208,7 +208,7 @@ func TestRevokedJWTsAreRefusedWhileTheBrokerAnswers(t *testing.T) {
 	for range 20 {
 		expect(t, api, good, 200, "while the broker hangs")
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 2*time.Second { // of the three that a question may take
 		t.Errorf("requests waited for %v", took)
 	}
 	release()

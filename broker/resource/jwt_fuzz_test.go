@@ -12,6 +12,23 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
+// A request that knows old keys and finds newer ones there reads none, and spends nothing of what is for invented kids: so that those who come while
+// the broker changes keys, however many, are not taken for inventors.
+func TestKeysThatWereReadMeanwhileAreNotReadAgain(t *testing.T) {
+	k := newKeys(nil, func() time.Time { return now }, slog.New(slog.DiscardHandler)) // it panics if it reads
+	k.since = now
+	old, newer := &keySet{}, &keySet{}
+	k.set.Store(newer)
+	for range 2 * unknownBurst {
+		if set, begun, err := k.renew(t.Context(), old); set != newer || begun || err != nil {
+			t.Fatalf("%v, %v, %v", set, begun, err)
+		}
+	}
+	if k.credit != unknownBurst {
+		t.Errorf("%d of %d are left", k.credit, unknownBurst)
+	}
+}
+
 // Whatever comes as a JWT: nothing panics, and what stands says what was signed, to the letter.
 func FuzzJWT(f *testing.F) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
