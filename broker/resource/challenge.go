@@ -110,7 +110,7 @@ func asError(err error) *Error {
 // body of JSON, which nobody may keep.
 func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
-	a.logRefusal(r.Context(), e)
+	a.logRefusal(r, e)
 	h := w.Header()
 	if e.Status < http.StatusInternalServerError {
 		for _, one := range a.challenges(e) {

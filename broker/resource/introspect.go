@@ -123,7 +123,11 @@ func (i *introspection) post(ctx context.Context, raw string) (*answer, error) {
 	// It is not sent, and lets net/http ask again over a new connection if one that it kept turns out to be dead: nothing changes by asking twice.
 	r.Header["Idempotency-Key"] = nil
 	body, _, err := i.from.do(r)
-	if err != nil {
+	var status statusError
+	switch {
+	case errors.As(err, &status) && status == http.StatusUnauthorized: // RFC 6749 section 5.2, RFC 7662 section 2.3
+		return nil, fmt.Errorf("%w; it does not know this ClientID with this ClientSecret", err)
+	case err != nil:
 		return nil, err
 	}
 	var said answer

@@ -103,7 +103,7 @@ func TestWhatIntrospectionSaysIsJudged(t *testing.T) {
 	} {
 		expect(t, api, i.issueOpaque(c.edits...), c.want, name)
 	}
-	expect(t, i.api(func(o *resource.Options) { o.ClientID = "" }), i.issueOpaque(), 401, "an API that does not introspect")
+	expect(t, i.api(func(o *resource.Options) { o.ClientID, o.ClientSecret = "", "" }), i.issueOpaque(), 401, "an API that does not introspect")
 }
 
 // The broker is away: nobody gets in with an opaque token, clients are told to come back, and the first request after it is back is answered.
@@ -139,6 +139,47 @@ func TestOpaqueTokensFailClosedAndRecover(t *testing.T) {
 	expect(t, api, i.issueOpaque(), 200, "afterwards")
 }
 
+// Whoever sent a token learns little of why it is refused; whoever runs the API finds in the log which request it was, and what is set wrong: a slash at
+// the issuer's end, another identifier, a clock.
+func TestTheLogSaysWhatIsWrongWithAToken(t *testing.T) {
+	i := newAuthority(t)
+	key := i.publish(jose.ES256, "a")
+	said := func(edits ...any) string { return key.sign("at+jwt", i.claims(edits...)) }
+	for name, c := range map[string]struct {
+		raw  string
+		edit func(*resource.Options)
+		want string
+	}{
+		"another issuer":     {said(), func(o *resource.Options) { o.Issuer += "/" }, `its issuer is \"` + i.url + `\", not \"` + i.url + `/\"`},
+		"another identifier": {said(), func(o *resource.Options) { o.Identifier += "/" }, `its audience is [\"` + notesAPI + `\"]`},
+		"ended":              {said("exp", now.Add(-time.Minute).Unix()), nil, "it ended at " + now.Add(-time.Minute).Format(time.RFC3339) + ", and here it is " + now.Format(time.RFC3339)},
+		"of the future":      {said("iat", now.Add(time.Minute).Unix()), nil, "issued at " + now.Add(time.Minute).Format(time.RFC3339) + ", and here it is " + now.Format(time.RFC3339)},
+	} {
+		var log logs
+		api := i.api(func(o *resource.Options) {
+			o.Log = log.logger()
+			if c.edit != nil {
+				c.edit(o)
+			}
+		})
+		expect(t, api, c.raw, 401, name)
+		for _, want := range []string{c.want, `"method":"GET"`, `"path":"/notes"`} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%s: want %s, the log says\n%s", name, want, log.String())
+			}
+		}
+		if strings.Contains(log.String(), c.raw) {
+			t.Errorf("%s: the token is in the log", name)
+		}
+	}
+	var log logs
+	api := i.api(func(o *resource.Options) { o.Log, o.AllowQuery = log.logger(), true })
+	call(t, api.Protect(hello), "GET", "/notes/"+strings.Repeat("x", 9000)+"?access_token=pat1.stolen", nil, "")
+	if s := log.String(); len(s) > 1000 || strings.Contains(s, "pat1.stolen") || !strings.Contains(s, "xxx...") {
+		t.Errorf("of a long path with a token the log says\n%.2000s", s)
+	}
+}
+
 // A broker that does not know the API, or sends it elsewhere, says nothing about tokens: that is the operator's to mend, and the log says what it is. The
 // secret goes nowhere else, and no secret and no token is in the log.
 func TestAnAPIThatTheBrokerRefuses(t *testing.T) {
@@ -147,7 +188,7 @@ func TestAnAPIThatTheBrokerRefuses(t *testing.T) {
 	raw := i.issueOpaque()
 	wrong := i.api(func(o *resource.Options) { o.ClientSecret, o.Log = "not-the-secret", log.logger() })
 	expect(t, wrong, raw, 503, "with a wrong secret")
-	if !strings.Contains(log.String(), "401") {
+	if !strings.Contains(log.String(), "401; it does not know this ClientID with this ClientSecret") {
 		t.Errorf("the log says\n%s", log.String())
 	}
 	var got int

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,11 +65,20 @@ func (n Need) scopesInWords() string {
 func (t *Token) stands(issuer, identifier string, now time.Time) *Error {
 	switch {
 	case t.Issuer != issuer:
-		return invalidToken("the access token is another issuer's")
+		return invalidToken("the access token is another issuer's").because(notIssuer(t.Issuer, issuer))
 	case !slices.Contains(t.Audience, identifier):
-		return invalidToken("the access token is for other apis; ask for one with resource=" + identifier)
+		return invalidToken("the access token is for other apis; ask for one with resource=" + identifier).
+			because(fmt.Errorf("its audience is %.200q", t.Audience))
 	case !now.Before(t.ExpiresAt.Add(Leeway)):
-		return invalidToken(descriptionInvalid)
+		return invalidToken(descriptionInvalid).because(fmt.Errorf("it ended at %s, and here it is %s", logTime(t.ExpiresAt), logTime(now)))
 	}
 	return nil
 }
+
+// notIssuer names both, since they are often the same but for a slash.
+func notIssuer(is, want string) error {
+	return fmt.Errorf("its issuer is %.200q, not %q", is, want)
+}
+
+// logTime is a time for the log.
+func logTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -66,7 +66,7 @@ func (k *keys) verifyJWT(ctx context.Context, raw string, h header, issuer strin
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	case t.Issuer != issuer:
-		return nil, fmt.Errorf("%w: its issuer is %.200q", ErrInvalidToken, t.Issuer)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, notIssuer(t.Issuer, issuer))
 	}
 	protected := signed.Signatures[0].Protected
 	key, err := k.key(ctx, protected.Algorithm, protected.KeyID)
@@ -109,7 +109,7 @@ func parseClaims(payload []byte, now time.Time) (*Token, error) {
 	case c.Issuer == "", len(c.Audience) == 0, c.ID == "", c.IssuedAt == 0, c.ExpiresAt == 0:
 		return nil, errors.New("one of iss, aud, jti, iat and exp is missing (RFC 9068 section 2.2)")
 	case c.IssuedAt.time().After(latest), c.NotBefore != nil && c.NotBefore.time().After(latest):
-		return nil, errors.New("it is of the future")
+		return nil, fmt.Errorf("it is of the future: issued at %s, and here it is %s", logTime(c.IssuedAt.time()), logTime(now))
 	}
 	return c.token()
 }

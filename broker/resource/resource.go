@@ -101,6 +101,9 @@ func New(o Options) (*API, error) {
 	if err := a.locate(); err != nil {
 		return nil, err
 	}
+	if (o.ClientID == "") != (o.ClientSecret == "") && o.Verifier == nil {
+		return nil, errors.New("resource: ClientID and ClientSecret are there together or not at all")
+	}
 	if o.CheckRevoked && o.ClientID == "" && o.Verifier == nil {
 		return nil, errors.New("resource: CheckRevoked needs ClientID and ClientSecret: the broker tells its clients alone")
 	}
@@ -258,7 +261,11 @@ func (a *API) judge(r *http.Request, s sent, need Need, p *passed) *Error {
 	return nil
 }
 
-func (a *API) logRefusal(ctx context.Context, e *Error) {
+// maxLogged bounds what of a request's path is logged: a stranger chose it.
+const maxLogged = 200
+
+func (a *API) logRefusal(r *http.Request, e *Error) {
+	ctx := r.Context()
 	level := slog.LevelInfo
 	switch {
 	case e.Status >= http.StatusInternalServerError:
@@ -272,9 +279,19 @@ func (a *API) logRefusal(ctx context.Context, e *Error) {
 	if !a.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("api", a.options.Identifier), slog.String("error", e.Code), slog.String("description", challenge.Text(e.Description))}
+	attrs := []slog.Attr{
+		slog.String("api", a.options.Identifier), slog.String("method", brief(r.Method)), slog.String("path", brief(r.URL.EscapedPath())), // never the query: tokens are there
+		slog.String("error", e.Code), slog.String("description", challenge.Text(e.Description)),
+	}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.Any("cause", e.Cause))
 	}
 	a.log.LogAttrs(ctx, level, "refused", attrs...)
+}
+
+func brief(s string) string {
+	if len(s) > maxLogged {
+		return s[:maxLogged] + "..."
+	}
+	return s
 }

@@ -351,14 +351,16 @@ func TestMetadata(t *testing.T) {
 // What cannot work is refused at the start, by its name.
 func TestOptionsThatCannotWork(t *testing.T) {
 	for name, edit := range map[string]func(*resource.Options){
-		"Issuer":      func(o *resource.Options) { o.Issuer = "" },
-		"https":       func(o *resource.Options) { o.Issuer = "http://login.example.com" },
-		"a broker":    func(o *resource.Options) { o.Issuer = "https://login.example.com?x=1" },
-		"Identifier":  func(o *resource.Options) { o.Identifier = "notes" },
-		"fragment":    func(o *resource.Options) { o.Identifier = "https://a/#b" },
-		"absolute":    func(o *resource.Options) { o.Identifier = "urn:a\"b" },
-		"URL \"ftp:":  func(o *resource.Options) { o.URL = "ftp://x" },
-		"information": func(o *resource.Options) { o.URL = "https://user:pw@x" },
+		"Issuer":                 func(o *resource.Options) { o.Issuer = "" },
+		"https":                  func(o *resource.Options) { o.Issuer = "http://login.example.com" },
+		"a broker":               func(o *resource.Options) { o.Issuer = "https://login.example.com?x=1" },
+		"Identifier":             func(o *resource.Options) { o.Identifier = "notes" },
+		"fragment":               func(o *resource.Options) { o.Identifier = "https://a/#b" },
+		"absolute":               func(o *resource.Options) { o.Identifier = "urn:a\"b" },
+		"URL \"ftp:":             func(o *resource.Options) { o.URL = "ftp://x" },
+		"information":            func(o *resource.Options) { o.URL = "https://user:pw@x" },
+		"together or not at all": func(o *resource.Options) { o.ClientID, o.Verifier = "notes-server", nil },
+		"or not at all":          func(o *resource.Options) { o.ClientSecret, o.Verifier = "secret", nil },
 	} {
 		o := resource.Options{Issuer: issuer, Identifier: notesAPI, Verifier: tokens}
 		edit(&o)
