@@ -204,6 +204,12 @@ http: {shutdown_drain: 1h, shutdown_grace: 0}
 			`portico.yaml:8: log.level: "warning" is not one of debug, info, warn, error`,
 			`portico.yaml:8: log.format: "jsn" is not one of json, text; did you mean json?`,
 		}},
+		"an account with an app's id": {text: `clients:
+  - {client_id: batch, client_secret: "0123456789012345678901234567890123456789", name: Batch, scopes: [openid], grant_types: [client_credentials]}
+accounts:
+  - {username: ann, id: batch, password: "correct horse battery staple"}`, want: []string{
+			`portico.yaml:10: accounts[0].id: "batch" is the client_id of clients[0] too: an api could not tell the person from the app (RFC 9700 section 4.15)`,
+		}},
 		"accounts": {text: `accounts:
   - {password: "12345678"}
   - {username: a}

@@ -87,7 +87,7 @@ func (c *Config) validate() Problems {
 	if c.ForwardAuth.AnyHost && issuerProblem(c.Issuer) == "" && !plainLoopback(c.Issuer) {
 		v.add("forward_auth.any_host", "is not permitted for this issuer: whoever sends a request would choose the api, so the issuer must be http on 127.0.0.1, [::1] or localhost")
 	}
-	v.accounts(c.Accounts)
+	v.accounts(c.Accounts, c.Clients)
 	if p := c.Passwords; p.MinLength < 8 || p.MinLength > 64 {
 		v.add("passwords.min_length", fmt.Sprintf("%d is not between 8 and 64: NIST SP 800-63B section 5.1.1.2 has 8 for the least, and says that 64 must be allowed", p.MinLength))
 	}
