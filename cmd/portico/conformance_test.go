@@ -457,9 +457,15 @@ func TestConformanceConfigurationsAreGood(t *testing.T) {
 	}
 }
 
-// Whoever renames or removes a test has to say in docs/conformance.md what shows the same now.
-func TestTheConformanceGuideNamesTestsThatExist(t *testing.T) {
-	guide, err := os.ReadFile("../../docs/conformance.md")
+// Whoever renames or removes a test has to say in the guides that name it what shows the same now.
+func TestTheGuidesNameTestsThatExist(t *testing.T) {
+	for _, guide := range []string{"conformance.md", "security.md"} {
+		t.Run(guide, func(t *testing.T) { namesTestsThatExist(t, "../../docs/"+guide) })
+	}
+}
+
+func namesTestsThatExist(t *testing.T, path string) {
+	guide, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
