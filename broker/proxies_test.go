@@ -135,14 +135,14 @@ func newAPI(t *testing.T) *theAPI {
 		a.mu.Lock()
 		a.got = append(a.got, passedOn{r.Method, r.RequestURI, string(body), r.Header})
 		a.mu.Unlock()
-		if r.Header.Get("Upgrade") == "websocket" {
+		if upgrade := r.Header.Get("Upgrade"); upgrade != "" {
 			connection, both, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer connection.Close()
-			_, _ = io.WriteString(connection, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.WriteString(connection, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: "+upgrade+"\r\nConnection: Upgrade\r\n\r\n")
 			line, _ := both.ReadString('\n')
 			_, _ = io.WriteString(connection, "echo "+line)
 			return
@@ -310,6 +310,7 @@ func invented(h http.Header) http.Header {
 	for _, name := range identityHeaders {
 		h["X-Auth-"+name] = []string{"evil"}
 		h["x_auth_"+strings.ReplaceAll(strings.ToLower(name), "-", "_")] = []string{"evil"}
+		h["X-Auth_"+name] = []string{"evil"} // half and half
 	}
 	return h
 }
@@ -496,15 +497,62 @@ func TestProxiesCannotBeTalkedRound(t *testing.T) {
 				t.Errorf("%s: %d, and the API served %+v", what, r.Status, got)
 			}
 		}
-		// What a framework may take for another request does not get there.
-		f.send(t, "GET", "/notes", func() http.Header {
-			h := reader.Clone()
-			h["X-HTTP-Method-Override"], h["X-Rewrite-URL"] = []string{"DELETE"}, []string{"/notes/secret"}
-			return h
-		}(), "")
+		// What a framework may take for another request does not get there, with underscores neither.
+		overriding := reader.Clone()
+		for _, name := range []string{
+			"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Rewrite-URL", "X-Original-URL", "X-HTTP-Method_Override", "X_Rewrite_URL", "X-Original_URL",
+		} {
+			overriding[name] = []string{"evil"}
+		}
+		f.send(t, "GET", "/notes", overriding, "")
 		for _, got := range api.taken() {
-			if got.Header.Get("X-Http-Method-Override") != "" || got.Header.Get("X-Rewrite-Url") != "" {
-				t.Errorf("the API got %v", got.Header)
+			for header, values := range got.Header {
+				if slices.Contains(values, "evil") {
+					t.Errorf("the API got %s", header)
+				}
+			}
+		}
+	})
+}
+
+// Proxies take off what Connection names (RFC 9110 section 7.6.1). Whoever could have them take off what the broker said would have an API that sees no
+// actor and no details of a token that has them.
+func TestProxiesKeepWhatTheBrokerSaidOnEveryHop(t *testing.T) {
+	eachProxy(t, func(t *testing.T, _ string, e *Env, f *front, api *theAPI) {
+		// Those that are not empty, which nginx does not send.
+		names := []string{"X-Auth-Subject", "X-Auth-Client-Id", "X-Auth-Scope", "X-Auth-Api", "X-Auth-Expires"}
+		for what, h := range map[string]http.Header{
+			"a request":   {"Connection": {strings.Join(names, ", ")}},
+			"a WebSocket": {"Connection": {"Upgrade, " + strings.Join(names, ", ")}, "Upgrade": {"websocket"}},
+		} {
+			h.Set("Authorization", "Bearer "+ownToken(t, e, caller, "note:read"))
+			f.send(t, "GET", "/live", h, "")
+			got := api.taken()
+			if len(got) != 1 {
+				t.Errorf("%s: the API got %+v", what, got)
+				continue
+			}
+			for _, name := range names {
+				if len(got[0].Header.Values(name)) != 1 {
+					t.Errorf("%s: the API got %s %q", what, name, got[0].Header.Values(name))
+				}
+			}
+		}
+	})
+}
+
+// An API that speaks HTTP/2 without TLS (RFC 7540 section 3.2) would answer an Upgrade to it with a connection on which the proxy asks nobody
+// about anything. WebSockets alone are passed on.
+func TestProxiesPassNoOtherProtocolOn(t *testing.T) {
+	eachProxy(t, func(t *testing.T, _ string, e *Env, f *front, api *theAPI) {
+		token := ownToken(t, e, caller, "note:read")
+		for _, upgrades := range [][]string{{"h2c"}, {"H2C"}, {"websocket", "h2c"}, {"websocket, h2c"}, {"websocket-h2c"}, {"TLS/1.0"}} {
+			h := http.Header{"Authorization": {"Bearer " + token}, "Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": upgrades, "HTTP2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
+			f.send(t, "GET", "/live", h, "")
+			for _, got := range api.taken() {
+				if passed := got.Header.Values("Upgrade"); len(passed) > 1 || len(passed) == 1 && passed[0] != "websocket" {
+					t.Errorf("%q: the API was asked for %q", upgrades, passed)
+				}
 			}
 		}
 	})
