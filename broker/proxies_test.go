@@ -135,6 +135,10 @@ func newAPI(t *testing.T) *theAPI {
 		a.mu.Lock()
 		a.got = append(a.got, passedOn{r.Method, r.RequestURI, string(body), r.Header})
 		a.mu.Unlock()
+		if r.URL.Path == "/health/broken" {
+			http.Error(w, "the API's own", http.StatusInternalServerError)
+			return
+		}
 		if upgrade := r.Header.Get("Upgrade"); upgrade != "" {
 			connection, both, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -280,13 +284,13 @@ func (f *front) send(t *testing.T, method, target string, header http.Header, bo
 }
 
 // eachProxy runs f with each proxy that there is.
-func eachProxy(t *testing.T, f func(t *testing.T, name string, e *Env, front *front, api *theAPI)) {
+func eachProxy(t *testing.T, f func(t *testing.T, name string, e *Env, front *front, api *theAPI), edits ...func(*config.Config)) {
 	for name, p := range allProxies {
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv(p.variable) == "" {
 				t.Skip(p.variable + " is not set: the path of the program")
 			}
-			e := Start(t, func(c *config.Config) {
+			e := Start(t, append(edits, func(c *config.Config) {
 				for i := range c.Clients {
 					c.Clients[i].Scopes = append(c.Clients[i].Scopes, "note:read")
 				}
@@ -294,7 +298,7 @@ func eachProxy(t *testing.T, f func(t *testing.T, name string, e *Env, front *fr
 					ClientID: caller.ID, ClientSecret: config.NewSecret(caller.Secret), Name: "Caller",
 					Scopes: []string{"note:read", "note:write", "note:admin"}, AuthorizationDetailsTypes: []string{"drawer"}, GrantTypes: []string{"client_credentials"},
 				})
-			})
+			})...)
 			if _, err := e.Broker.APIs.Add(t.Context(), proxied); err != nil {
 				t.Fatal(err)
 			}
@@ -367,6 +371,12 @@ func TestProxies(t *testing.T) {
 		if got := api.taken(); len(got) != 1 || got[0].Header.Get("X-Auth-Subject") != "" {
 			t.Errorf("public: %+v", got)
 		}
+
+		// What the API itself says stays.
+		if r := f.send(t, "GET", "/health/broken", nil, ""); r.Status != http.StatusInternalServerError {
+			t.Errorf("the API's own answer became %d %v", r.Status, r.Body)
+		}
+		api.taken()
 
 		// Who says to be somebody is not; at a public endpoint neither. In whatever way it is written, or not at all.
 		for target, token := range map[string]string{"/notes": reader, "/health": ""} {
@@ -570,6 +580,31 @@ func TestProxiesFailClosed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Nonces of the broker's get to clients, or no proof would ever do (RFC 9449 section 9).
+func TestProxiesHandOutNonces(t *testing.T) {
+	eachProxy(t, func(t *testing.T, _ string, e *Env, f *front, _ *theAPI) {
+		key := e.NewKey(t)
+		grant := url.Values{"grant_type": {"client_credentials"}, "scope": {"note:read"}}
+		first := e.PostWith(t, "/token", caller, grant, key.TokenHeader(e))
+		token := e.PostWith(t, "/token", caller, grant, http.Header{
+			"DPoP": {key.Proof("POST", e.Issuer+"/token", "nonce", first.Header.Get("DPoP-Nonce"))},
+		}).String("access_token")
+		get := func(edits ...any) *Response {
+			t.Helper()
+			proof := key.Proof("GET", "https://api.example.com/notes", append(edits, "ath", Challenge(token))...)
+			return f.send(t, "GET", "/notes", http.Header{"Authorization": {"DPoP " + token}, "DPoP": {proof}}, "")
+		}
+		without := get()
+		nonce := without.Header.Get("DPoP-Nonce")
+		if without.Status != http.StatusUnauthorized || nonce == "" || !strings.Contains(without.Header.Get("WWW-Authenticate"), `error="use_dpop_nonce"`) {
+			t.Errorf("without a nonce: %d %v", without.Status, without.Header)
+		}
+		if r := get("nonce", nonce); r.Status != http.StatusOK {
+			t.Errorf("with the nonce: %d %v", r.Status, r.Header)
+		}
+	}, requireNonce)
 }
 
 // A WebSocket is asked about once, at its handshake.
