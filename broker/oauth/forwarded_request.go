@@ -126,7 +126,7 @@ func byForwardedHeaders(h http.Header) (*original, error) {
 	case method == "" && target == "":
 		return nil, nil
 	case method == "" || target == "":
-		return nil, errors.New("X-Forwarded-Method and X-Forwarded-Uri are needed both")
+		return nil, errors.New("X-Forwarded-Method and X-Forwarded-Uri belong together: send both, or neither")
 	}
 	return readOriginal(method, values[2], values[3], target)
 }

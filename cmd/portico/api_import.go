@@ -45,7 +45,7 @@ func (c apiImport) Run(ctx context.Context, p process) error {
 		Reserved: slices.Collect(maps.Keys(oauth.Scopes())),
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.File, err)
+		return fmt.Errorf("%s: %w", c.name(), err)
 	}
 	var endpoints []registry.Endpoint
 	if err := errors.Join(
@@ -57,9 +57,12 @@ func (c apiImport) Run(ctx context.Context, p process) error {
 	document.Add(endpoints...)
 	identifier := cmp.Or(c.Identifier, document.Identifier)
 	if identifier == "" {
-		return fmt.Errorf("%s: none of its servers is https, so that nothing names the API: say --identifier=URI", c.File)
+		return fmt.Errorf("%s: none of its servers is https, so that nothing names the API: say --identifier=URI", c.name())
 	}
 	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+		if len(document.Scopes) == 0 && d.APIs.Get(identifier) == nil {
+			return fmt.Errorf("%s: it names no scopes, and an API needs one: say --scope, or --bearer-scopes if they stand beside a scheme of type http bearer", c.name())
+		}
 		report, err := c.register(ctx, d.APIs, identifier, document)
 		if err != nil {
 			return fmt.Errorf("%s: %w", identifier, err)
@@ -72,6 +75,14 @@ func (c apiImport) Run(ctx context.Context, p process) error {
 		}
 		return report.print(p.stdout, document.Operations)
 	})
+}
+
+// name is the document's, for messages.
+func (c apiImport) name() string {
+	if c.File == "-" {
+		return "standard input"
+	}
+	return c.File
 }
 
 // read reads the document.
@@ -185,6 +196,15 @@ func (r *importReport) print(out io.Writer, operations int) error {
 	if r.DryRun {
 		result = "dry run: " + result
 	}
-	_, err := fmt.Fprintf(out, "%s %s: %d scopes, %d endpoints; the document has %d operations\n", result, r.API.Identifier, len(r.API.Scopes), len(r.API.Endpoints), operations)
+	_, err := fmt.Fprintf(out, "%s %s: %s, %s; the document has %s\n", result, r.API.Identifier,
+		count(len(r.API.Scopes), "scope"), count(len(r.API.Endpoints), "endpoint"), count(operations, "operation"))
 	return err
+}
+
+// count is a number of things, in words that agree with it.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

@@ -196,15 +196,15 @@ components:
 	const bearer = `{"openapi": "3.0.0", "info": {"title": "Files"}, "paths": {"/files": {"get": {}, "put": {"security": [{"jwt": ["boss"]}]}}},
 	"security": [{"jwt": []}], "components": {"securitySchemes": {"jwt": {"type": "http", "scheme": "bearer"}}}}`
 	for want, args := range map[string][]string{
-		"say --identifier=URI":     {"-"},
-		"at least one scope":       {"-", "--identifier", "https://files.example.com"},
-		"no security scheme \"x\"": {"-", "--identifier", "https://files.example.com", "--scheme", "x"},
-		"no such file":             {filepath.Join(dir, "none.yaml")},
-		"nobody could say whose":   {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2", "--dry-run"},
-		"is not a scope":           {"-", "--scope", "x", "--endpoint", "GET"},
-		"is not a method":          {"-", "--scope", "x", "--endpoint", "GET"},
-		"is that of the api":       {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2"},
-		"in the configuration":     {"-", "--identifier", d.APIs[0].Identifier},
+		"say --identifier=URI":            {"-"},
+		"say --scope, or --bearer-scopes": {"-", "--identifier", "https://files.example.com"},
+		"no security scheme \"x\"":        {"-", "--identifier", "https://files.example.com", "--scheme", "x"},
+		"no such file":                    {filepath.Join(dir, "none.yaml")},
+		"nobody could say whose":          {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2", "--dry-run"},
+		"is not a scope":                  {"-", "--scope", "x", "--endpoint", "GET"},
+		"is not a method":                 {"-", "--scope", "x", "--endpoint", "GET"},
+		"is that of the api":              {"-", "--identifier", "https://files.example.com", "--bearer-scopes", "--url", "https://todo.example.com/v2"},
+		"in the configuration":            {"-", "--identifier", d.APIs[0].Identifier},
 	} {
 		if status, _, errs := importText(bearer, args...); status != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%v: %d %s, want %q", args, status, errs, want)

@@ -18,7 +18,7 @@ import (
 
 // commands is the command line. Each command is a struct in the file of its name; its Run does it.
 type commands struct {
-	Dev     devCommand     `cmd:"" help:"Try it: broker, simulated Google, Facebook and GitHub, and a sample app. Needs nothing."`
+	Dev     devCommand     `cmd:"" help:"Try it: broker, simulated Google, Facebook and GitHub, a sample app and a sample API. Needs nothing."`
 	Serve   serveCommand   `cmd:"" help:"Run the broker."`
 	Config  configCommand  `cmd:"" help:"Look at the configuration."`
 	Client  clientCommand  `cmd:"" help:"Register and manage apps."`
