@@ -10,6 +10,7 @@ import (
 
 	. "github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/config"
 )
 
 // RFC 9700 section 4.11.2: whoever may register an app can have it registered with the address of a phishing page. The broker's own address must not
@@ -174,5 +175,47 @@ func TestSigningOutTakesNobodyByItselfToAnAppThatNobodyChecked(t *testing.T) {
 	verify(t, e, app.ID)
 	if to := out(NewBrowser(t), "client_id", app.ID).Location(); to == nil || to.String() != bye+"?state=s" {
 		t.Errorf("an app that an operator has checked: to %v", to)
+	}
+}
+
+// A redirect URI is no proof that its host is the app's: whoever registers an app can name any, beside their own. What people are shown as the app's,
+// and what they say yes to, is of the host that this very answer goes to.
+func TestAHostThatAnUncheckedAppOnlyNamesIsNeitherShownNorAgreedTo(t *testing.T) {
+	e := Start(t, openRegistration, func(c *config.Config) {
+		c.Registration.GrantTypes = append(c.Registration.GrantTypes, deviceGrant)
+	})
+	const bank, evil = "https://bank.example/callback", "https://evil.example/callback"
+	app := register(t, e, webApp.with("client_name", "Your Bank", "redirect_uris", []string{bank, evil}, "logo_uri", "https://bank.example/logo.png",
+		"policy_uri", "https://bank.example/privacy", "grant_types", []string{"authorization_code", deviceGrant})).Client
+	b := NewBrowser(t)
+	for name, page := range map[string]*Page{
+		"the chooser":      NewBrowser(t).Get(e.AuthorizeURL(app, "redirect_uri", evil)),
+		"the consent page": consentPage(t, NewBrowser(t), e, app, "redirect_uri", evil),
+		"a device's page":  toConfirm(t, b, b.Post(e.Issuer+"/device", url.Values{"user_code": {startDevice(t, e, app, "scope", "openid").String("user_code")}})),
+	} {
+		if strings.Contains(page.Body, "bank.example") {
+			t.Errorf("%s lends the app the bank's host:\n%s", name, page.Body)
+		}
+	}
+	if page := consentPage(t, NewBrowser(t), e, app, "redirect_uri", bank); !strings.Contains(page.Body, "https://bank.example/logo.png") {
+		t.Errorf("where the answer goes to the bank, the logo that is there is not shown:\n%s", page.Body)
+	}
+
+	b = NewBrowser(t)
+	silently := func(uri string) string {
+		page := b.Get(e.AuthorizeURL(app, "redirect_uri", uri, "prompt", "none"))
+		if to := page.Location(); to != nil {
+			return to.Query().Get("code")
+		}
+		return ""
+	}
+	if location, page := b.Walk(e.AuthorizeURL(app, "redirect_uri", bank), bank); location == nil {
+		t.Fatalf("%d %s", page.Status, page.Body)
+	}
+	if silently(bank) == "" {
+		t.Error("the yes is not remembered where it was given")
+	}
+	if silently(evil) != "" {
+		t.Error("a yes to what goes to the bank sends a code elsewhere, without a page")
 	}
 }

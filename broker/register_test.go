@@ -199,12 +199,17 @@ func TestAYesToAnUncheckedAppOnThePersonsMachineIsNotRemembered(t *testing.T) {
 	if answer := e.Code(t, b, local, "prompt", "none"); answer.Get("error") != "consent_required" {
 		t.Errorf("the second program: %v", answer)
 	}
+	if page := b.Get(e.AuthorizeURL(web, "prompt", "none")); page.Location() != nil {
+		t.Errorf("a yes to a program here is one to an address on the web: %v", page.Location())
+	}
+	e.Code(t, b, web)
 	if answer := e.Code(t, b, web, "prompt", "none"); answer.Get("code") == "" {
 		t.Errorf("an address on the web: %v", answer)
 	}
 	if _, err := e.Broker.Clients.Update(ctx, app.ID, func(c *registry.Client) error { c.Verify(); return nil }); err != nil {
 		t.Fatal(err)
 	}
+	e.Code(t, b, local) // what was agreed to before was an unchecked app
 	if answer := e.Code(t, b, local, "prompt", "none"); answer.Get("code") == "" {
 		t.Errorf("an app that an operator vouches for: %v", answer)
 	}

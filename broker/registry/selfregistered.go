@@ -29,12 +29,12 @@ func (c *Client) Verified() bool { return c.RegisteredBy == ByOperator }
 func Local(redirectURI string) bool { return !strings.HasPrefix(redirectURI, "https:") }
 
 // Site is the address that stands for the client before people: the website that an operator has seen, or what is sure of one that
-// nobody has: the host of its id, or of the first redirect URI that has one; "" if there is none.
-func (c *Client) Site() string {
+// nobody has: the host of its id, or the one that this answer goes to; "" if there is none. Other redirect URIs show nothing: anybody can name any.
+func (c *Client) Site(redirectURI string) string {
 	if c.Verified() {
 		return c.Website
 	}
-	for _, uri := range append([]string{c.ID}, c.RedirectURIs...) {
+	for _, uri := range []string{c.ID, redirectURI} {
 		if u, err := url.Parse(uri); err == nil && u.Scheme == "https" {
 			return "https://" + u.Host
 		}
@@ -42,15 +42,14 @@ func (c *Client) Site() string {
 	return ""
 }
 
-// Shown is an address that the client would have people see or follow, if it may be shown: it is an operator's word, or on a host that the
-// client has shown to be its own, by being sent its codes there (RFC 7591 section 5). Nothing of a metadata document is: a picture
+// Shown is an address that the client would have people see or follow, if it may be shown: it is an operator's word, or on the host that
+// this answer goes to (RFC 7591 section 5). Nothing of a metadata document is: a picture
 // would have to be fetched beforehand (draft-ietf-oauth-client-id-metadata-document-02 section 8).
-func (c *Client) Shown(address string) string {
+func (c *Client) Shown(address, redirectURI string) string {
 	if c.Verified() {
 		return address
 	}
-	own := func(uri string) bool { return strings.HasPrefix(uri, "https:") && Origin(uri) == Origin(address) }
-	if c.RegisteredBy == ByDocument || !slices.ContainsFunc(c.RedirectURIs, own) {
+	if c.RegisteredBy == ByDocument || !strings.HasPrefix(redirectURI, "https:") || Origin(redirectURI) != Origin(address) {
 		return ""
 	}
 	return address

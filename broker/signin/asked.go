@@ -14,14 +14,15 @@ import (
 
 // askedScope is one thing that a person says yes to for good, and how it is remembered.
 type askedScope struct {
-	// key is the scope, and for an api's the api too: a yes to one api's scope is none to another api's of the same name.
+	// key is the scope, and for an api's the api too: a yes to one api's scope is none to another api's of the same name. For a client that nobody has
+	// checked it has the origin that the answer goes to as well: that is whom the person has said yes to, and a client may name many.
 	key  string
 	view templates.ScopeView
 }
 
 // askedScopes are what a request asks a person for, authorization_details apart, each in the words of whoever defines it. The node that judged the
 // request may have known an api that this one has yet to read: what it does not know, it cannot ask about.
-func (s *Service) askedScopes(ctx context.Context, req *flow.Request) ([]askedScope, error) {
+func (s *Service) askedScopes(ctx context.Context, req *flow.Request, client *registry.Client) ([]askedScope, error) {
 	if err := s.o.APIs.CatchUp(ctx, req.Asked(), req.Resources, nil); err != nil {
 		return nil, err
 	}
@@ -60,6 +61,11 @@ func (s *Service) askedScopes(ctx context.Context, req *flow.Request) ([]askedSc
 			key:  consentKey("", api),
 			view: templates.ScopeView{Name: resource, Sentence: "Show who you are", API: api.Name},
 		})
+	}
+	if !client.Verified() {
+		for i := range asked {
+			asked[i].key += " at " + registry.Origin(req.RedirectURI) // spaces, as in consentKey
+		}
 	}
 	return asked, nil
 }

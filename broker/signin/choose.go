@@ -14,7 +14,7 @@ import (
 
 func (s *Service) showChooser(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client, notice string) {
 	page := templates.ChooserPage{
-		App:          app(client),
+		App:          app(client, doc.Value.Request.RedirectURI),
 		ChooseAction: action(doc.ID, "choose"),
 		CancelAction: action(doc.ID, "cancel"),
 		OnDevice:     doc.Value.Device != nil,

@@ -33,18 +33,18 @@ func (s *Service) showConsent(w http.ResponseWriter, r *http.Request, doc *flow.
 		return
 	}
 	page := templates.ConsentPage{
-		App:          app(client),
+		App:          app(client, f.Request.RedirectURI),
 		Action:       action(doc.ID, "consent"),
 		SwitchAction: action(doc.ID, "switch"),
 		Account:      templates.AccountView{Name: account.Name, Email: account.Email, Picture: account.Picture},
 		Details:      details,
 		GoesTo:       webHost(f.Request.RedirectURI),
 		EachTime:     anybodys(client, f.Request.RedirectURI) && !client.FirstParty,
-		PolicyURL:    client.Shown(client.PolicyURI),
-		TermsURL:     client.Shown(client.TosURI),
+		PolicyURL:    client.Shown(client.PolicyURI, f.Request.RedirectURI),
+		TermsURL:     client.Shown(client.TosURI, f.Request.RedirectURI),
 	}
 	for _, scope := range asked {
-		page.OfflineAccess = page.OfflineAccess || scope.key == "offline_access"
+		page.OfflineAccess = page.OfflineAccess || scope.view.Name == "offline_access" && scope.view.API == ""
 		scope.view.New = len(missing) < len(asked) && slices.Contains(missing, scope.key)
 		page.Scopes = append(page.Scopes, scope.view)
 	}
@@ -64,7 +64,7 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request, doc *flow.Doc,
 	}
 	switch r.PostFormValue("decision") {
 	case "allow":
-		asked, err := s.askedScopes(r.Context(), &f.Request)
+		asked, err := s.askedScopes(r.Context(), &f.Request, client)
 		if err == nil {
 			err = s.o.Consents.Remember(r.Context(), f.SignIn.AccountID, client.ID, keysOf(asked))
 		}

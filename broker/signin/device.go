@@ -208,7 +208,7 @@ func (s *Service) showDeviceConsent(w http.ResponseWriter, r *http.Request, doc 
 		s.showError(w, r, nil, *ourFault(err))
 		return
 	}
-	asked, err := s.askedScopes(r.Context(), &f.Request)
+	asked, err := s.askedScopes(r.Context(), &f.Request, client)
 	if err != nil {
 		s.showError(w, r, nil, *ourFault(err))
 		return
@@ -220,7 +220,7 @@ func (s *Service) showDeviceConsent(w http.ResponseWriter, r *http.Request, doc 
 	}
 	from := waiting.Value.Origin
 	page := templates.DeviceConfirmPage{
-		App:          app(client),
+		App:          app(client, ""),
 		UserCode:     device.FormatUserCode(f.Device.UserCode),
 		Action:       action(doc.ID, "consent"),
 		SwitchAction: action(doc.ID, "switch"),
@@ -293,7 +293,7 @@ func (s *Service) answerDevice(w http.ResponseWriter, r *http.Request, doc *flow
 
 // showDeviceDone says what came of a flow whose answer went to a device.
 func (s *Service) showDeviceDone(w http.ResponseWriter, r *http.Request, doc *flow.Doc, client *registry.Client) {
-	page := templates.DeviceDonePage{App: app(client), AgainURL: pathDevice}
+	page := templates.DeviceDonePage{App: app(client, ""), AgainURL: pathDevice}
 	switch f := &doc.Value; {
 	case f.Step == flow.Done:
 		page.Outcome = templates.DeviceConnected

@@ -39,7 +39,7 @@ func (s *Service) showLink(w http.ResponseWriter, r *http.Request, doc *flow.Doc
 	pending := doc.Value.Pending
 	s.page(w, r, doc, http.StatusOK, func(b *pageWriter) error {
 		return s.o.Pages.Link(b, templates.LinkPage{
-			App:            app(client),
+			App:            app(client, doc.Value.Request.RedirectURI),
 			Email:          pending.Profile.Email,
 			NewConnector:   s.displayName(pending.Connector),
 			ProveAction:    action(doc.ID, "link"),

@@ -242,7 +242,7 @@ func (s *Service) askToSignOut(w http.ResponseWriter, r *http.Request, req logou
 		Hidden:  []templates.Field{{Name: fieldConfirm, Value: "yes"}},
 	}
 	if req.client != nil {
-		page.App = app(req.client)
+		page.App = app(req.client, req.returnURI)
 	}
 	for _, name := range logoutParams {
 		if value := req.params.Get(name); value != "" {
@@ -267,7 +267,7 @@ func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRe
 	}
 	page := templates.SignedOutPage{Frames: frames, ContinueURL: location}
 	if req.client != nil {
-		page.App, page.ReturnURL = app(req.client), req.client.Site()
+		page.App, page.ReturnURL = app(req.client, req.returnURI), req.client.Site(req.returnURI)
 	}
 	if asked {
 		page.GoesTo = webHost(location)

@@ -152,8 +152,8 @@ func (s *Service) showError(w http.ResponseWriter, r *http.Request, doc *flow.Do
 		WhatToDo:  page.ToDo,
 		Reference: web.RequestID(r.Context()),
 	}
-	if page.app != nil {
-		view.App = app(page.app)
+	if page.app != nil && doc != nil {
+		view.App = app(page.app, doc.Value.Request.RedirectURI)
 	}
 	if doc != nil && !doc.Value.Over() {
 		if doc.Value.Device == nil { // there is no way back to a device from here
@@ -176,7 +176,7 @@ func hidden(answer url.Values) []templates.Field {
 // AskToLeave shows a person that an app was given nothing, for the reason that code is, and where the app would have them go on: to location, with
 // form posted to it if there is one. Nothing that the request says is on the page but the app's name.
 func (s *Service) AskToLeave(w http.ResponseWriter, r *http.Request, client *registry.Client, code, location string, form url.Values) {
-	page := templates.LeavePage{App: app(client), Code: code, GoesTo: webHost(location), URL: location, Fields: hidden(form)}
+	page := templates.LeavePage{App: app(client, location), Code: code, GoesTo: webHost(location), URL: location, Fields: hidden(form)}
 	s.send(w, r, http.StatusOK, location, func(b *pageWriter) error { return s.o.Pages.Leave(b, page) })
 }
 
@@ -209,8 +209,9 @@ func (s *Service) Home(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func app(c *registry.Client) templates.App {
-	return templates.App{Name: c.Name, Website: c.Site(), LogoURL: c.Shown(c.LogoURI), Unverified: !c.Verified()}
+// app is a client as a person sees it where an answer goes to redirectURI; "" if it goes to none.
+func app(c *registry.Client, redirectURI string) templates.App {
+	return templates.App{Name: c.Name, Website: c.Site(redirectURI), LogoURL: c.Shown(c.LogoURI, redirectURI), Unverified: !c.Verified()}
 }
 
 func buttons(list []connectors.Connector) []templates.Button {

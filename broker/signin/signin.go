@@ -408,7 +408,7 @@ func (s *Service) needsConsent(ctx context.Context, f *flow.Flow, client *regist
 
 // missingConsent is what the app asks for, and the keys of what of it the person has not said yes to before.
 func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *registry.Client, accountID string) (asked []askedScope, missing []string, err error) {
-	if asked, err = s.askedScopes(ctx, &f.Request); err == nil {
+	if asked, err = s.askedScopes(ctx, &f.Request, client); err == nil {
 		missing, err = s.o.Consents.Missing(ctx, accountID, client.ID, keysOf(asked))
 	}
 	return asked, missing, err
