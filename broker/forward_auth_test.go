@@ -51,6 +51,7 @@ func registerAPIs(t *testing.T, e *Env) {
 				{Method: "POST", Path: "/memos", Scopes: []string{"memo:write"}, Alternatives: [][]string{{"memo:admin"}}},
 				{Method: "GET", Path: "/memos/{id}", Scopes: []string{"memo:read"}},
 				{Method: "GET", Path: "/memos/secret", Scopes: []string{"memo:admin"}},
+				{Method: "GET", Path: "/memos/export", Denied: true},
 				{Method: "GET", Path: "/me"},
 				{Method: "GET", Path: "/health", Public: true},
 				{Method: "OPTIONS", Path: "/{path...}", Public: true},
@@ -217,6 +218,13 @@ func TestForwardAuth(t *testing.T) {
 				expectNo(t, asks(t, e, "", "DELETE", memosURL+"/memos", bearer(admin)), 403, "access_denied")
 				expectNo(t, asks(t, e, "", "GET", "https://api.example.net/memos", bearer(reader)), 403, "access_denied")
 				expectNo(t, asks(t, e, "", "GET", "https://other.example.net/v1/memos", bearer(reader)), 403, "access_denied")
+
+				// Nor is what is denied, although /memos/{id} would let it through.
+				expectYes(t, get("/memos/exports", bearer(reader)))
+				for _, header := range []http.Header{nil, bearer(reader), bearer(admin)} {
+					expectNo(t, get("/memos/export", header), 403, "access_denied")
+					expectNo(t, get("/memos/export;x", header), 403, "access_denied")
+				}
 
 				// RFC 9470 section 3.
 				stepUp := asks(t, e, "", "POST", memosURL+"/pay", bearer(persons))

@@ -45,6 +45,7 @@ type Endpoint struct {
 	ACRValues    []string `yaml:"acr_values,omitempty"` // one of which the sign-in must have (RFC 9470)
 	MaxAge       Duration `yaml:"max_age,omitempty"`    // since the sign-in; 0: any
 	Public       bool     `yaml:"public,omitempty"`     // no token is needed
+	Denied       bool     `yaml:"denied,omitempty"`     // no token will do
 }
 
 // Scope is a permission that an api defines.

@@ -452,6 +452,7 @@ clients:
     alternatives: [read admin]
     max_age: 1500ms
   - {method: GET, path: "/a/{name}", public: true, scopes: [read]}
+  - {method: GET, path: "/a/b", denied: true, scopes: [read]}
 - identifier: urn:example:b
   name: B
   scopes: [{name: read, sentence: Read}]
@@ -469,7 +470,8 @@ clients:
 			"portico.yaml:19: apis[0].endpoints[2].max_age: 1.5s is not a number of whole seconds",
 			"portico.yaml:20: apis[0].endpoints[3].public: it needs no token, and yet it names scopes",
 			"portico.yaml:20: apis[0].endpoints[3].path: GET /a/{name} and GET /a/{id} cannot be told apart: a request could be either's, and neither is the more specific",
-			`portico.yaml:28: apis[2].url: "https://api.example.com/b" is the url of apis[1] too; nobody could say whose a request is`,
+			"portico.yaml:21: apis[0].endpoints[4].denied: nobody may use it, and yet it says who may",
+			`portico.yaml:29: apis[2].url: "https://api.example.com/b" is the url of apis[1] too; nobody could say whose a request is`,
 		}},
 		"redirect URIs": {text: `clients:
 - client_id: a

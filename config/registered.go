@@ -94,7 +94,8 @@ func (a *API) Registered() registry.API {
 	}
 	for _, e := range a.Endpoints {
 		endpoint := registry.Endpoint{
-			Method: e.Method, Path: e.Path, Scopes: e.Scopes, ACRValues: e.ACRValues, MaxAge: int64(e.MaxAge.Std() / time.Second), Public: e.Public,
+			Method: e.Method, Path: e.Path, Scopes: e.Scopes, ACRValues: e.ACRValues, MaxAge: int64(e.MaxAge.Std() / time.Second),
+			Public: e.Public, Denied: e.Denied,
 		}
 		for _, set := range e.Alternatives {
 			endpoint.Alternatives = append(endpoint.Alternatives, strings.Fields(set))

@@ -18,6 +18,7 @@ func TestEndpointsOfTheFileAreWhatTheRegistryTakes(t *testing.T) {
   - {method: GET, path: "/{id}", scopes: [read], alternatives: [admin, "write admin"]}
   - {method: DELETE, path: "/{id}", scopes: [write], acr_values: [urn:x], max_age: 5m}
   - {method: "*", path: "/health/{rest...}", public: true}
+  - {method: GET, path: /export, denied: true}
 `), "portico.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func TestEndpointsOfTheFileAreWhatTheRegistryTakes(t *testing.T) {
 	for _, e := range a.Endpoints {
 		lines = append(lines, e.String())
 	}
-	want := []string{"GET /{id} read | admin | write admin", "DELETE /{id} write acr=urn:x max_age=300", "* /health/{rest...} public"}
+	want := []string{"GET /{id} read | admin | write admin", "DELETE /{id} write acr=urn:x max_age=300", "* /health/{rest...} public", "GET /export denied"}
 	if diff := cmp.Diff(want, lines); diff != "" || a.URL != "https://api.example.com/a" || !a.AccessTokenInQuery {
 		t.Errorf("%+v %s", a, diff)
 	}

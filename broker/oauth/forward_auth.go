@@ -54,7 +54,7 @@ type guard struct {
 	scheme, path string // of its URL; both may be empty
 	options      resource.Options
 	metadata     http.Handler
-	doors        map[*registry.Endpoint]http.Handler // of those that need a token
+	doors        map[*registry.Endpoint]http.Handler // of those that a token opens
 }
 
 // guarding are the guards of the apis as they are now.
@@ -128,7 +128,7 @@ func (s *Server) newGuard(api *registry.API) (*guard, error) {
 	}
 	g.metadata = protected.Metadata()
 	for i := range api.Endpoints {
-		if e := &api.Endpoints[i]; !e.Public {
+		if e := &api.Endpoints[i]; !e.Public && !e.Denied {
 			g.doors[e] = s.door(protected, e)
 		}
 	}
@@ -201,7 +201,7 @@ func (all *guards) alone(method, path string) *guard {
 }
 
 // find is the api that a request is for, and the endpoint: by the identifier in named, else by its URL, else, if anyHost, by its endpoints. The
-// error says what is not registered.
+// error says what is not registered, or is denied.
 func (all *guards) find(named string, o *original, anyHost bool) (*guard, *registry.Endpoint, error) {
 	look := func(path string) *guard {
 		if named != "" {
@@ -228,6 +228,9 @@ func (all *guards) find(named string, o *original, anyHost bool) (*guard, *regis
 	}
 	if e == nil {
 		return nil, nil, fmt.Errorf("the api has no endpoint for %s %s", o.method, echo(o.url.Path))
+	}
+	if e.Denied {
+		return nil, nil, fmt.Errorf("the api lets nobody through to %s %s", o.method, echo(o.url.Path))
 	}
 	return g, e, nil
 }

@@ -64,8 +64,9 @@ type Endpoint struct {
 	// ACRValues are those that the sign-in must have one of, MaxAge the seconds since it that are allowed (RFC 9470 section 3); 0: any.
 	ACRValues []string `json:"acr_values,omitempty"`
 	MaxAge    int64    `json:"max_age,omitempty"`
-	// Public says that no token is needed.
+	// Public says that no token is needed, Denied that none will do: for what a less specific endpoint would let through.
 	Public bool `json:"public,omitempty"`
+	Denied bool `json:"denied,omitempty"`
 }
 
 // Scope is a permission with the sentence that a person reads before saying yes to it.

@@ -32,6 +32,7 @@ var (
 // The words of an endpoint as text, besides scopes.
 const (
 	wordPublic = "public"
+	wordDenied = "denied"
 	wordOr     = "|"
 	wordScope  = "scope="
 	wordACR    = "acr="
@@ -45,6 +46,7 @@ const (
 //	GET /notes notes:read | notes:admin audit
 //	POST /payments pay acr=urn:example:mfa max_age=300
 //	GET /health public
+//	GET /notes/export denied
 //
 // acr= may be there several times. A scope that reads like one of these words is written scope=NAME. What the endpoint may say is judged by
 // API.Validate.
@@ -60,6 +62,8 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		switch {
 		case word == wordPublic:
 			e.Public = true
+		case word == wordDenied:
+			e.Denied = true
 		case word == wordOr:
 			sets = append(sets, nil)
 		case strings.HasPrefix(word, wordACR):
@@ -91,7 +95,7 @@ func (e Endpoint) String() string {
 	words := []string{e.Method, e.Path}
 	scopes := func(set []string) {
 		for _, scope := range set {
-			if scope == wordPublic || scope == wordOr || strings.HasPrefix(scope, wordScope) || strings.HasPrefix(scope, wordACR) || strings.HasPrefix(scope, wordMaxAge) {
+			if scope == wordPublic || scope == wordDenied || scope == wordOr || strings.HasPrefix(scope, wordScope) || strings.HasPrefix(scope, wordACR) || strings.HasPrefix(scope, wordMaxAge) {
 				scope = wordScope + scope
 			}
 			words = append(words, scope)
@@ -110,6 +114,9 @@ func (e Endpoint) String() string {
 	}
 	if e.Public {
 		words = append(words, wordPublic)
+	}
+	if e.Denied {
+		words = append(words, wordDenied)
 	}
 	return strings.Join(words, " ")
 }
@@ -178,10 +185,13 @@ func (e *Endpoint) check(a *API, bad badFunc) {
 	if e.MaxAge < 0 || e.MaxAge > int64(maxLifetime/time.Second) {
 		bad("max_age", "%d seconds are not between 0 and %d", e.MaxAge, int64(maxLifetime/time.Second))
 	}
+	asks, signIn := len(e.Scopes) > 0, len(e.ACRValues) > 0 || e.MaxAge != 0
 	switch {
-	case e.Public && len(e.Scopes) > 0:
+	case e.Denied && (e.Public || asks || signIn):
+		bad("denied", "nobody may use it, and yet it says who may")
+	case e.Public && asks:
 		bad("public", "it needs no token, and yet it names scopes")
-	case e.Public && (len(e.ACRValues) > 0 || e.MaxAge != 0):
+	case e.Public && signIn:
 		bad("public", "it needs no token, and yet it says how a person must have signed in")
 	}
 }

@@ -189,6 +189,9 @@ func TestEndpointsThatCannotBeRegistered(t *testing.T) {
 		"GET /a read public":                "needs no token, and yet it names scopes",
 		"GET /a public acr=urn:x":           "needs no token, and yet it says how",
 		"GET /a public max_age=5":           "needs no token, and yet it says how",
+		"GET /a read denied":                "nobody may use it, and yet it says who may",
+		"GET /a denied max_age=5":           "nobody may use it, and yet it says who may",
+		"GET /a public denied":              "nobody may use it, and yet it says who may",
 		"GET /a max_age=-1":                 "-1 seconds",
 		"GET /a max_age=999999999999":       "999999999999 seconds",
 		`GET /a acr=a"b`:                    "visible ASCII",
@@ -273,11 +276,12 @@ func TestEndpointsAsText(t *testing.T) {
 			Method: "GET", Path: "/notes/{id}", Scopes: []string{"notes:read", "other"}, Alternatives: [][]string{{"alternative"}},
 		},
 		"GET /health public": {Method: "GET", Path: "/health", Public: true},
+		"GET /export denied": {Method: "GET", Path: "/export", Denied: true},
 		"POST /pay pay acr=urn:x acr=urn:y max_age=300": {
 			Method: "POST", Path: "/pay", Scopes: []string{"pay"}, ACRValues: []string{"urn:x", "urn:y"}, MaxAge: 300,
 		},
-		"* /x scope=public scope=acr=x scope=| | scope=scope=a b": {
-			Method: "*", Path: "/x", Scopes: []string{"public", "acr=x", "|"}, Alternatives: [][]string{{"scope=a", "b"}},
+		"* /x scope=public scope=denied scope=acr=x scope=| | scope=scope=a b": {
+			Method: "*", Path: "/x", Scopes: []string{"public", "denied", "acr=x", "|"}, Alternatives: [][]string{{"scope=a", "b"}},
 		},
 	} {
 		got, err := registry.ParseEndpoint(text)

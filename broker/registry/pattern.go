@@ -361,7 +361,7 @@ func (n *node) enter(method, after string, more bool) *Endpoint {
 }
 
 // Endpoint is the most specific endpoint of the api for a method and a path below its URL, decoded; nil if there is none, which means that
-// the request is denied. In a path, the leftmost segment that differs decides: a literal before {name} as a part of a segment, before
+// the request is denied, as by one that is Denied. In a path, the leftmost segment that differs decides: a literal before {name} as a part of a segment, before
 // {name}, before {name...}, which stands for what follows its slash, be it nothing. Of the endpoints of one path, the method's own
 // comes first, then GET for HEAD, then *. A path that has none of the method's is passed over. A slash at the end counts. No path with empty
 // segments, dot segments, backslashes or control characters is any endpoint's.

@@ -34,7 +34,7 @@ type apiSettings struct {
 	Name               *string        `help:"Its name, which people read on the consent page." placeholder:"NAME"`
 	URL                *string        `help:"Where it is reached; endpoints are below it." name:"url" placeholder:"URL"`
 	Scope              []string       `help:"A permission, and what people read before they say yes to it. Repeat it for more." placeholder:"'notes:read=Read your notes'" sep:"none"`
-	Endpoint           []string       `help:"A method and path, and the scopes that a token needs there, with | between sets that are each enough; or public; also acr= and max_age=, for a step-up (RFC 9470). Repeat it for more." placeholder:"'GET /notes/{id} notes:read'" sep:"none"`
+	Endpoint           []string       `help:"A method and path, and the scopes that a token needs there, with | between sets that are each enough; or public, or denied; also acr= and max_age=, for a step-up (RFC 9470). Repeat it for more." placeholder:"'GET /notes/{id} notes:read'" sep:"none"`
 	TokenFormat        *string        `help:"How its tokens are written: jwt or opaque. Otherwise as the app's." placeholder:"FORMAT"`
 	SigningAlg         *string        `help:"What signs its JWTs: ES256 (default), RS256 or EdDSA." placeholder:"ALG"`
 	AccessLifetime     *time.Duration `help:"The longest that its tokens live; 0: as long as the app's." name:"access-token-lifetime" placeholder:"TIME"`
