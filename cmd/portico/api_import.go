@@ -29,7 +29,7 @@ type apiImport struct {
 	PublicUnlessSaid bool     `help:"Operations are public of which the document says nothing about security. Otherwise they are denied."`
 	UncheckedScope   []string `help:"A scope of the document that is neither registered nor asked for, such as openid. Repeat it for more." placeholder:"NAME" sep:"none"`
 	Scope            []string `help:"One scope more, or another sentence for one of the document's. Repeat it for more." placeholder:"'notes:read=Read your notes'" sep:"none"`
-	Endpoint         []string `help:"One endpoint more, or in the place of the document's, be it one that is left out. Repeat it for more." placeholder:"'OPTIONS /{path...} public'" sep:"none"`
+	Endpoint         []string `help:"One endpoint more, or in the place of the document's, be it one that is denied. Repeat it for more." placeholder:"'OPTIONS /{path...} public'" sep:"none"`
 	KeepSentences    bool     `help:"Scopes that are registered already keep what people read."`
 	DryRun           bool     `help:"Say what would be registered; register nothing."`
 }

@@ -26,6 +26,7 @@ type printedAPI struct {
 		Path   string   `json:"path"`
 		Scopes []string `json:"scopes"`
 		Public bool     `json:"public"`
+		Denied bool     `json:"denied"`
 	} `json:"endpoints"`
 	Format  string `json:"access_token_format"`
 	Alg     string `json:"access_token_signing_alg"`
@@ -41,7 +42,11 @@ func (a printedAPI) lines() string {
 		lines = append(lines, s.Name+"="+s.Sentence)
 	}
 	for _, e := range a.Endpoints {
-		lines = append(lines, strings.TrimSpace(e.Method+" "+e.Path+" "+strings.Join(e.Scopes, " ")))
+		needs := strings.Join(e.Scopes, " ")
+		if e.Denied {
+			needs = "denied"
+		}
+		lines = append(lines, strings.TrimSpace(e.Method+" "+e.Path+" "+needs))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -58,10 +63,10 @@ func TestAnAPIIsRegisteredUsedChangedAndRemoved(t *testing.T) {
 
 	var added printedAPI
 	mustJSON(t, &added, "api", "add", config, "--json", "--identifier", todo, "--name", "Todo", "--url", "https://api.example.com/v1",
-		"--scope", "todo:read=Read, and read on", "--scope", "todo:write=Write = more", "--endpoint", "GET /todo/{id} todo:read | todo:write", "--endpoint", "get /health public",
+		"--scope", "todo:read=Read, and read on", "--scope", "todo:write=Write = more", "--endpoint", "GET /todo/{id} todo:read | todo:write", "--endpoint", "get /health public", "--endpoint", "get /todo/all denied",
 		"--token-format", "jwt", "--signing-alg", "EdDSA", "--access-token-lifetime", "5m", "--access-token-in-query")
 	if added.Identifier != todo || added.Name != "Todo" || added.URL != "https://api.example.com/v1" || added.Format != "jwt" || added.Alg != "EdDSA" || added.TTL != 300 || !added.InQuery ||
-		added.Static == nil || *added.Static || added.lines() != "todo:read=Read, and read on\ntodo:write=Write = more\nGET /todo/{id} todo:read\nGET /health" || !added.Endpoints[1].Public {
+		added.Static == nil || *added.Static || added.lines() != "todo:read=Read, and read on\ntodo:write=Write = more\nGET /todo/{id} todo:read\nGET /health\nGET /todo/all denied" || !added.Endpoints[1].Public {
 		t.Errorf("registered: %+v", added)
 	}
 	var shown printedAPI
@@ -92,7 +97,7 @@ func TestAnAPIIsRegisteredUsedChangedAndRemoved(t *testing.T) {
 	var changed printedAPI
 	mustJSON(t, &changed, "api", "update", config, "--json", todo, "--name", "To do", "--token-format", "opaque", "--signing-alg", "", "--no-access-token-in-query", "--access-token-lifetime", "0s",
 		"--add-scope", "todo:read=Read it", "--add-scope", "todo:delete=Delete it", "--remove-scope", "todo:write",
-		"--add-endpoint", "GET /todo/{id} todo:read", "--add-endpoint", "DELETE /todo/{id} todo:delete", "--remove-endpoint", "GET  /health")
+		"--add-endpoint", "GET /todo/{id} todo:read", "--add-endpoint", "DELETE /todo/{id} todo:delete", "--remove-endpoint", "GET  /health", "--remove-endpoint", "GET /todo/all")
 	if changed.Name != "To do" || changed.Format != "opaque" || changed.InQuery || changed.TTL != 0 || changed.URL != added.URL ||
 		changed.lines() != "todo:read=Read it\ntodo:delete=Delete it\nGET /todo/{id} todo:read\nDELETE /todo/{id} todo:delete" {
 		t.Errorf("changed: %+v", changed)

@@ -7,7 +7,7 @@ import (
 )
 
 // Add puts endpoints beside those of the document, or in the place of those of the same method and path, whatever the document says of them. A note says
-// which of them takes requests of an operation that is denied.
+// which of them could take requests of an operation that is not registered.
 func (d *Document) Add(endpoints ...registry.Endpoint) {
 	for i := range endpoints {
 		if there := endpointOf(d.Endpoints, &endpoints[i]); there != nil {
@@ -19,7 +19,7 @@ func (d *Document) Add(endpoints ...registry.Endpoint) {
 	isAdded := func(operation string) bool {
 		return slices.ContainsFunc(endpoints, func(e registry.Endpoint) bool { return nameOf(&e) == operation })
 	}
-	d.Denied = slices.DeleteFunc(d.Denied, func(e registry.Endpoint) bool { return isAdded(nameOf(&e)) })
+	d.lost = slices.DeleteFunc(d.lost, func(e registry.Endpoint) bool { return isAdded(nameOf(&e)) })
 	d.Notes = slices.DeleteFunc(d.Notes, func(n Note) bool {
 		return len(n.Operations) > 0 && !slices.ContainsFunc(n.Operations, func(o string) bool { return !isAdded(o) })
 	})
@@ -27,9 +27,9 @@ func (d *Document) Add(endpoints ...registry.Endpoint) {
 		d.Notes[i].Operations = slices.DeleteFunc(d.Notes[i].Operations, isAdded)
 	}
 	for i := range endpoints {
-		if denied, takes := registry.Withheld(endpoints[i:i+1], d.Denied)[0]; takes {
+		if lost := d.taking(&endpoints[i]); lost != nil && !endpoints[i].Denied {
 			d.Notes = append(d.Notes, Note{
-				Text:       "registered as you said, although it takes requests of operations that the document gives to others: " + nameOf(&denied),
+				Text:       "registered as you said, although it could take requests of an operation that is not registered: " + nameOf(lost),
 				Operations: []string{nameOf(&endpoints[i])},
 			})
 		}
@@ -37,7 +37,7 @@ func (d *Document) Add(endpoints ...registry.Endpoint) {
 }
 
 // Apply makes an api what the document says: its scopes, its endpoints, and its URL if the document has one. What no document can say stays: how
-// a person must have signed in for an endpoint that is still there and still needs a token (RFC 9470), and with keepSentences the sentences of
+// a person must have signed in for an endpoint that is still there and that a token still opens (RFC 9470), and with keepSentences the sentences of
 // scopes that are still there. A document without scopes leaves the api's alone, and with them what can be asked for.
 func (d *Document) Apply(a *registry.API, keepSentences bool) {
 	if d.URL != "" {
@@ -55,7 +55,7 @@ func (d *Document) Apply(a *registry.API, keepSentences bool) {
 	endpoints := slices.Clone(d.Endpoints)
 	for i := range endpoints {
 		e := &endpoints[i]
-		if before := endpointOf(a.Endpoints, e); before != nil && !e.Public {
+		if before := endpointOf(a.Endpoints, e); before != nil && !e.Public && !e.Denied {
 			e.ACRValues, e.MaxAge = before.ACRValues, before.MaxAge
 		}
 	}

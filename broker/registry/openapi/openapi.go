@@ -4,8 +4,8 @@
 //
 // It reads OpenAPI 3.0, 3.1 and 3.2 and Swagger 2.0, in JSON and YAML (a document that begins with { is JSON). Of a document it looks at
 // info.title, the servers, the paths with their operations' security, and the security schemes; what is wrong elsewhere, such as in a
-// schema, is not its business. Whatever it cannot read for certain is left out, which means that requests for it are denied, and said in
-// a note. What would be ambiguous altogether, such as a name that is twice in an object, is an error.
+// schema, is not its business. Operations that it cannot read for certain, or that need what the broker cannot check, become endpoints that are
+// denied, each with a note that says why. What would be ambiguous altogether, such as a name that is twice in an object, is an error.
 //
 // It may import nothing of the broker but the registry.
 package openapi
@@ -34,12 +34,12 @@ type Options struct {
 	// BearerScopes says that what a requirement lists beside an http scheme are scopes. OpenAPI 3.0 has nothing there, and 3.1 roles, which
 	// no token of the broker's has, so that otherwise such a requirement is one that the broker cannot check.
 	BearerScopes bool
-	// PublicUnlessSaid says that an operation is public if neither it nor the document says anything of security. Otherwise it is left out: a
+	// PublicUnlessSaid says that an operation is public if neither it nor the document says anything of security. Otherwise it is denied: a
 	// document may well be silent about what it takes for granted.
 	PublicUnlessSaid bool
 	// Unchecked are scopes that are neither registered nor asked of a token, such as openid in a document that names it everywhere.
 	Unchecked []string
-	// Reserved are the scopes that are the broker's own, which no api can define. A requirement of one is left out, unless it is Unchecked.
+	// Reserved are the scopes that are the broker's own, which no api can define. A requirement of one cannot be met, unless it is Unchecked.
 	Reserved []string
 }
 
@@ -53,18 +53,17 @@ type Document struct {
 	URL string
 	// Scopes are those of the schemes that stand for the broker, in the document's order; then those that only requirements name.
 	Scopes []registry.Scope
-	// Endpoints are the operations that can be registered, in the document's order. Their paths are below URL.
+	// Endpoints are the operations, in the document's order. Their paths are below URL.
 	Endpoints []registry.Endpoint
-	// Denied are the operations that are left out, by method and path. Whatever is registered beside the document's endpoints should leave their
-	// requests alone (registry.Withheld).
-	Denied []registry.Endpoint
-	// Operations is how many operations there are, those that were left out included.
+	// Operations is how many operations there are, those without an endpoint of their own included.
 	Operations int
-	// Notes say what was left out or decided, and why.
+	// Notes say what was denied, left out or decided, and why.
 	Notes []Note
+
+	lost []registry.Endpoint // operations whose paths are no patterns, so that they are no endpoints
 }
 
-// Note is something that was left out or decided. Its texts hold no characters that do not print, whatever the document holds.
+// Note is something that was denied, left out or decided. Its texts hold no characters that do not print, whatever the document holds.
 type Note struct {
 	Text       string   `json:"text"`
 	Operations []string `json:"operations,omitempty"` // that it is about, as METHOD path
@@ -160,48 +159,69 @@ func (r *reader) document() {
 type operation struct {
 	method, path string
 	security     *yaml.Node // its own, or nil
-	problem      string     // why it cannot be registered, whatever its security says
+	elsewhere    string     // the server that it has, if that is not the api's
+	problem      string     // why it is denied, whatever its security says
 }
 
 func (o *operation) String() string { return o.method + " " + printable(o.path) }
 
-// operation registers one, or leaves it out.
+// operation makes one an endpoint.
 func (r *reader) operation(o operation, byDefault *yaml.Node) {
 	if r.d.Operations++; r.d.Operations > maxOperations {
 		r.fail(nil, "more than %d operations", maxOperations)
 	}
-	if o.problem != "" {
-		r.leave(o, o.problem)
+	if o.elsewhere != "" {
+		r.note(o.String(), "not registered: it has another server, %s", quote(o.elsewhere))
 		return
 	}
+	path, problem := r.pattern(&o)
+	if problem != "" {
+		r.lose(registry.Endpoint{Method: o.method, Path: o.path}, problem)
+		return
+	}
+	endpoint := registry.Endpoint{Method: o.method, Path: path}
+	if problem := r.need(&endpoint, &o, byDefault); problem != "" {
+		r.deny(&endpoint, problem)
+	}
+	r.d.Endpoints = append(r.d.Endpoints, endpoint)
+}
+
+// need reads what an operation needs into its endpoint. The problem is why the broker cannot say who may use it.
+func (r *reader) need(e *registry.Endpoint, o *operation, byDefault *yaml.Node) (problem string) {
 	security := o.security
 	if security == nil {
 		security = byDefault
 	}
-	endpoint := registry.Endpoint{Method: o.method, Path: o.path}
 	switch {
+	case o.problem != "":
+		return o.problem
 	case security != nil:
-		sets, isPublic, problem := r.requirements(&o, security)
+		sets, isPublic, problem := r.requirements(o, security)
 		if problem != "" {
-			r.leave(o, problem)
-			return
+			return problem
 		}
-		if endpoint.Public = isPublic; !isPublic {
-			endpoint.Scopes = sets[0]
-			endpoint.Alternatives = append(endpoint.Alternatives, sets[1:]...)
+		if e.Public = isPublic; !isPublic {
+			e.Scopes = sets[0]
+			e.Alternatives = append(e.Alternatives, sets[1:]...)
 		}
 	case r.PublicUnlessSaid:
-		endpoint.Public = true
+		e.Public = true
 	default:
-		r.leave(o, "nothing is said of its security, there or for the whole document")
-		return
+		return "nothing is said of its security, there or for the whole document"
 	}
-	var problem string
-	if endpoint.Path, problem = r.pattern(&o); problem != "" {
-		r.leave(o, problem)
-		return
-	}
-	r.d.Endpoints = append(r.d.Endpoints, endpoint)
+	return ""
+}
+
+// deny makes an endpoint one that nobody may use.
+func (r *reader) deny(e *registry.Endpoint, problem string) {
+	r.note(nameOf(e), "denied: %s", problem)
+	*e = registry.Endpoint{Method: e.Method, Path: e.Path, Denied: true}
+}
+
+// lose leaves out an operation that not even an endpoint which is denied can stand for: see settle.
+func (r *reader) lose(e registry.Endpoint, problem string) {
+	r.note(nameOf(&e), "not registered, and so denied: %s", problem)
+	r.d.lost = append(r.d.lost, e)
 }
 
 // note keeps a note, once for all operations that it is about.

@@ -1,6 +1,7 @@
 package openapi_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,15 +48,6 @@ func lines(d *openapi.Document) string {
 	return strings.Join(all, "\n")
 }
 
-// denied are the operations that are left out.
-func denied(d *openapi.Document) string {
-	var all []string
-	for _, e := range d.Denied {
-		all = append(all, e.String())
-	}
-	return strings.Join(all, ", ")
-}
-
 // noted says whether a note that holds text is about an operation; "" is the document.
 func noted(d *openapi.Document, operation, text string) bool {
 	return slices.ContainsFunc(d.Notes, func(n openapi.Note) bool {
@@ -70,7 +62,7 @@ func TestSecurityRequirements(t *testing.T) {
 		security string // of GET /a; "-" is none
 		def      string // of the document; "" is none
 		options  openapi.Options
-		want     string // "" is left out
+		want     string // "" is denied
 		note     string
 	}{
 		"a scope":                              {security: "[{broker: [read]}]", want: "GET /a read"},
@@ -118,14 +110,14 @@ func TestSecurityRequirements(t *testing.T) {
 				text += "security: " + c.def + "\n"
 			}
 			d := read(t, text, c.options)
-			if got := lines(d); got != c.want {
-				t.Errorf("registered is %q, want %q; notes: %v", got, c.want, d.Notes)
+			if got, want := lines(d), cmp.Or(c.want, "GET /a denied"); got != want {
+				t.Errorf("registered is %q, want %q; notes: %v", got, want, d.Notes)
 			}
 			if c.note != "" && !noted(d, "GET /a", c.note) {
 				t.Errorf("no note says %q: %v", c.note, d.Notes)
 			}
-			if c.want == "" && !noted(d, "GET /a", "not registered, and so denied: ") {
-				t.Errorf("nothing says that it is not registered: %v", d.Notes)
+			if c.want == "" && !noted(d, "GET /a", "denied: ") {
+				t.Errorf("nothing says why it is denied: %v", d.Notes)
 			}
 		})
 	}
@@ -232,7 +224,7 @@ paths:
   /a: {get: {}, post: {security: []}, put: {security: [{basic: []}]}}
 `
 	d := read(t, text, openapi.Options{})
-	if d.URL != "https://api.example.com/v1" || d.Identifier != d.URL || lines(d) != "GET /a read\nPOST /a public" || len(d.Scopes) != 1 {
+	if d.URL != "https://api.example.com/v1" || d.Identifier != d.URL || lines(d) != "GET /a read\nPOST /a public\nPUT /a denied" || len(d.Scopes) != 1 {
 		t.Errorf("%+v", d)
 	}
 	if !noted(d, "PUT /a", `"basic" (basic)`) {
@@ -246,7 +238,7 @@ paths:
 	}
 }
 
-// A path template is the endpoint's pattern, or nothing: one that would be read as something else is left out.
+// A path template is the endpoint's pattern, or nothing: one that would be read as something else is not registered.
 func TestPaths(t *testing.T) {
 	for path, want := range map[string]string{
 		"/notes/{note-id}":              "/notes/{note-id}",
@@ -288,7 +280,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// Two operations that no request tells apart are one endpoint, or none: which of them counts would be a guess.
+// Two operations that no request tells apart are one endpoint, which is denied if they differ: which of them counts would be a guess.
 func TestOperationsThatNoRequestTellsApart(t *testing.T) {
 	d := read(t, head+`
 paths:
@@ -301,46 +293,89 @@ paths:
   /files/{+path}: {get: {security: [{broker: [write]}]}}
   /x{a}/y: {get: {security: [{broker: [read]}]}}
   /{a}x/y: {get: {security: [{broker: [write]}]}}
+  /third/{id}: {get: {security: [{key: []}]}}
+  /third/{name}: {get: {security: [{broker: []}]}}
 `, openapi.Options{})
-	if want := "GET /same/{id} read | write\nPUT /same/{name} write\nPUT /other/{name} write\nGET /files/{path} read\nGET /files/{path...} write"; lines(d) != want {
+	if want := "GET /same/{id} read | write\nPUT /same/{name} write\nGET /other/{id} denied\nPUT /other/{name} write\nGET /files/{path} read\nGET /files/{path...} write\n" +
+		"GET /x{a}/y denied\nGET /third/{id} denied"; lines(d) != want {
 		t.Errorf("registered is\n%s\nwant\n%s\nnotes: %v", lines(d), want, d.Notes)
 	}
-	for _, operation := range []string{"GET /other/{id}", "GET /other/{name}", "GET /x{a}/y", "GET /{a}x/y"} {
-		if !noted(d, operation, "not registered") {
-			t.Errorf("nothing says that %s is not registered: %v", operation, d.Notes)
+	for operation, note := range map[string]string{
+		"GET /other/{id}": "denied: no request tells it apart", "GET /other/{name}": "denied: no request tells it apart", "GET /third/{name}": "denied: no request tells it apart",
+		"GET /{a}x/y": "not registered, and so denied: path: ", "GET /x{a}/y": "denied: it could take the requests of GET /{a}x/y",
+	} {
+		if !noted(d, operation, note) {
+			t.Errorf("%s: no note says %q: %v", operation, note, d.Notes)
 		}
 	}
 }
 
-// An operation that is left out is denied. If the next best endpoint took its requests, everybody who may read a user could do what
-// takes an administrator's key. So that is left out as well, and what else would step in.
-func TestWhatIsLeftOutIsDenied(t *testing.T) {
+// What the broker cannot check is denied by name. Were it left out, the next best endpoint would take its requests, and everybody who may read a user
+// could do what takes an administrator's key.
+func TestWhatCannotBeCheckedIsDenied(t *testing.T) {
+	var many strings.Builder // more alternatives than an endpoint has
+	for i := range 33 {
+		fmt.Fprintf(&many, "{broker: [s%d]}, ", i)
+	}
 	d := read(t, head+`
 paths:
   /users/{id}: {get: {security: [{broker: [read]}]}, put: {security: [{broker: [write]}]}}
   /users/admin: {get: {security: [{key: []}]}}
   /{+rest}: {get: {security: []}, put: {security: []}}
-  /open: {get: {security: []}}
   /notes/{id}: {get: {security: [{broker: [read]}]}}
   /notes/hidden: {$ref: "hidden.yaml"}
-  /notes/hidden/{id}: {get: {security: [{broker: [read]}]}}
+  /jobs: {post: {security: [{broker: [write]}]}}
+  /jobs?action=delete: {post: {security: [{key: []}]}}
+  /wide: {get: {security: [`+many.String()+`{broker: [read]}]}}
 `, openapi.Options{})
-	if want := "PUT /users/{id} write\nGET /open public\nGET /notes/hidden/{id} read"; lines(d) != want {
+	if want := "GET /users/{id} read\nPUT /users/{id} write\nGET /users/admin denied\nGET /{rest...} public\nPUT /{rest...} public\nGET /notes/{id} read\n* /notes/hidden denied\nPOST /jobs denied\nGET /wide denied"; lines(d) != want {
 		t.Errorf("registered is\n%s\nwant\n%s\nnotes: %v", lines(d), want, d.Notes)
 	}
-	if want := "GET /users/admin, * /notes/hidden, GET /users/{id}, GET /{rest...}, PUT /{rest...}, GET /notes/{id}"; denied(d) != want {
-		t.Errorf("denied are %s, want %s", denied(d), want)
-	}
 	api := registry.API{Endpoints: d.Endpoints}
-	for _, path := range []string{"/users/admin", "/notes/hidden"} {
-		for _, method := range []string{"GET", "HEAD"} {
-			if e := api.Endpoint(method, path); e != nil {
-				t.Errorf("%s %s is taken by %s", method, path, e)
-			}
+	for _, request := range []string{"GET /users/admin", "HEAD /users/admin", "GET /notes/hidden", "HEAD /notes/hidden", "DELETE /notes/hidden"} {
+		method, path, _ := strings.Cut(request, " ")
+		if e := api.Endpoint(method, path); e == nil || !e.Denied {
+			t.Errorf("%s is taken by %s", request, e)
 		}
 	}
-	if !noted(d, "GET /users/{id}", "it would take the requests of GET /users/admin") || !noted(d, "* /notes/hidden", `"hidden.yaml" leads out of the document`) {
+	if !noted(d, "GET /users/admin", `denied: it needs "key"`) || !noted(d, "* /notes/hidden", `"hidden.yaml" leads out of the document`) {
 		t.Errorf("%v", d.Notes)
+	}
+}
+
+// What is not even a pattern cannot be denied by name. Whatever might take its requests is denied instead, however unlikely that is: a name may stand for
+// several segments, as {+name} does, and texts may be written in other ways.
+func TestWhatMightTakeTheRequestsOfALostOperationIsDenied(t *testing.T) {
+	for _, c := range []struct{ lost, endpoints, denied string }{
+		{"post /v1/{+name}:cancel", "post /v1/{name} post /v1/{parent}/{id} post /v1/list get /v1/{name} post /v2/{name} post /{version}/{name}", "POST /v1/{name} POST /v1/{parent}/{id} POST /v1/list POST /{version}/{name}"},
+		{"get /files/{path...}", "get /files/{id} get /files get /files/a/b", "GET /files/{id} GET /files/a/b"},
+		{"get /a/{b", "get /{+rest} get /a/{x} get /a get /b/{x}", "GET /{rest...} GET /a/{x}"},
+		{"get /a%2fb/c", "get /{x}/c get /a/c get /b", "GET /{x}/c GET /a/c"},
+		{"get /a b", "get /a%20b get /b get /{x} get /{x}/b", "GET /a%20b GET /{x}"},
+		{"head /{+a}/x", "get /b/x post /b/x", "GET /b/x"},
+		{"get /a{x}c/{...", "get /abc/d get /{y}c/d get /ab/d get /bc/d get /a{y}d/d", "GET /abc/d GET /{y}c/d"},
+		{"get a", "get /a get /{+rest}", ""}, // no request's path is without a slash
+	} {
+		t.Run(c.lost, func(t *testing.T) {
+			var b strings.Builder
+			for words := range slices.Chunk(strings.Fields(c.endpoints), 2) {
+				fmt.Fprintf(&b, "  %q: {%s: {security: [{broker: [read]}]}}\n", words[1]+"#"+words[0], words[0])
+			}
+			method, path, _ := strings.Cut(c.lost, " ")
+			d := read(t, head+fmt.Sprintf("paths:\n%s  ? %q\n  : {%s: {security: [{broker: [read]}]}}\n", b.String(), path, method), openapi.Options{})
+			var denied []string
+			for _, e := range d.Endpoints {
+				if e.Denied {
+					denied = append(denied, e.Method+" "+e.Path)
+				}
+			}
+			if got := strings.Join(denied, " "); got != c.denied {
+				t.Errorf("denied are %s\nwant %s", got, c.denied)
+			}
+			if !noted(d, strings.ToUpper(method)+" "+path, "not registered, and so denied: ") {
+				t.Errorf("nothing says that it is not registered: %v", d.Notes)
+			}
+		})
 	}
 }
 
@@ -361,7 +396,7 @@ paths:
   /file: {$ref: "/etc/passwd"}
   /web: {$ref: "http://169.254.169.254/latest#/paths/~1a"}
 `, openapi.Options{})
-	if want := "GET /a read\nGET /b read\nPOST /own write"; lines(d) != want {
+	if want := "GET /a read\nGET /b read\nGET /own denied\nPOST /own write"; !strings.HasPrefix(lines(d), want+"\n* /circle denied\n") {
 		t.Errorf("registered is\n%s\nwant\n%s\nnotes: %v", lines(d), want, d.Notes)
 	}
 	for operation, note := range map[string]string{
@@ -416,7 +451,7 @@ paths:
     additionalOperations: {COPY: {}, copy: {}, "*": {security: []}}
 `
 	d := read(t, text, openapi.Options{})
-	if want := "GET PUT POST DELETE OPTIONS HEAD PATCH TRACE QUERY COPY"; strings.ReplaceAll(strings.ReplaceAll(lines(d), " /a read", ""), "\n", " ") != want || d.Operations != 12 {
+	if want := "GET PUT POST DELETE OPTIONS HEAD PATCH TRACE QUERY COPY * /a denied"; strings.ReplaceAll(strings.ReplaceAll(lines(d), " /a read", ""), "\n", " ") != want || d.Operations != 12 {
 		t.Errorf("%d operations: %s", d.Operations, lines(d))
 	}
 	if !noted(d, "copy /a", "method") || !noted(d, "* /a", "* is no method") {
@@ -424,11 +459,11 @@ paths:
 	}
 	// Whoever reads GET as no method at all would let somebody else's rule take its requests.
 	d = read(t, head+"paths: {\"/a/{b}\": {get: {security: []}}, /a/b: {GET: {security: [{broker: [read]}]}}}", openapi.Options{})
-	if lines(d) != "" || !noted(d, "GET /a/b", "small letters") || !noted(d, "GET /a/{b}", "it would take") {
+	if lines(d) != "GET /a/{b} public\nGET /a/b denied" || !noted(d, "GET /a/b", "small letters") {
 		t.Errorf("a method in capital letters: %q %v", lines(d), d.Notes)
 	}
 	d = read(t, head+"paths: {/a: {security: [{broker: [read]}], get: {}, put: {security: [{broker: [write]}]}}}", openapi.Options{PublicUnlessSaid: true})
-	if lines(d) != "PUT /a write" || !noted(d, "GET /a", "where OpenAPI has none") {
+	if lines(d) != "GET /a denied\nPUT /a write" || !noted(d, "GET /a", "where OpenAPI has none") {
 		t.Errorf("security beside the methods: %q %v", lines(d), d.Notes)
 	}
 }

@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,10 +110,8 @@ func (r *reader) pathItem(path string, chain []*object, base string) []operation
 		if servers == nil {
 			servers = item.get("servers")
 		}
-		var problem string
-		switch op.path, problem = r.below(servers, path, base); {
-		case problem != "":
-			op.problem = problem
+		op.path, op.elsewhere = r.below(servers, path, base)
+		switch {
 		case method == anyMethod: // which would be an endpoint for every method
 			op.problem = "* is no method"
 		case op.security == nil && item.get("security") != nil:
@@ -143,8 +140,8 @@ func (r *reader) pathItem(path string, chain []*object, base string) []operation
 	return found
 }
 
-// below is an operation's path below the api's address, where servers of its own say otherwise.
-func (r *reader) below(servers *yaml.Node, path, base string) (below, problem string) {
+// below is an operation's path below the api's address, where servers of its own say otherwise. elsewhere is such a server if none is the api's.
+func (r *reader) below(servers *yaml.Node, path, base string) (below, elsewhere string) {
 	addresses := r.addresses(servers)
 	if len(addresses) == 0 {
 		return path, ""
@@ -154,11 +151,8 @@ func (r *reader) below(servers *yaml.Node, path, base string) (below, problem st
 			return rest + path, ""
 		}
 	}
-	return path, elsewhere + quote(addresses[0])
+	return path, addresses[0]
 }
-
-// elsewhere begins the problem of an operation that is no part of the api.
-const elsewhere = "it has another server, "
 
 var (
 	// restPattern is a name that stands for several segments at the end of a path: {+name} and {/name*} of RFC 6570, {name*} and {name+} of
@@ -183,19 +177,8 @@ func (r *reader) pattern(o *operation) (path, problem string) {
 	return path, ""
 }
 
-// leave leaves an operation out.
-func (r *reader) leave(o operation, problem string) {
-	r.note(o.String(), "%s%s", notRegistered, problem)
-	if !strings.HasPrefix(problem, elsewhere) {
-		r.d.Denied = append(r.d.Denied, registry.Endpoint{Method: o.method, Path: o.path})
-	}
-}
-
-// notRegistered begins the notes of operations that are left out.
-const notRegistered = "not registered, and so denied: "
-
-// settle leaves out what cannot be registered beside the rest. An operation that is left out is to be denied, so that none may stay that
-// would take its requests instead.
+// settle denies what cannot be registered beside the rest. Of an operation that is lost, nobody may get the requests, so that whatever could take them is
+// denied as well.
 func (r *reader) settle() {
 	r.unite()
 	api := registry.API{Scopes: r.d.Scopes, Endpoints: r.d.Endpoints}
@@ -205,25 +188,77 @@ func (r *reader) settle() {
 	if r.err != nil {
 		return
 	}
-	wrong := map[int]bool{}
+	gone := map[int]bool{}
 	for _, problem := range api.EndpointProblems() {
-		wrong[problem.Index] = true
-		r.leaveEndpoint(problem.Index, problem.Field+": "+printable(problem.Err.Error()))
-	}
-	r.drop(wrong)
-	withheld, gone := registry.Withheld(r.d.Endpoints, r.d.Denied), map[int]bool{}
-	for _, i := range slices.Sorted(maps.Keys(withheld)) {
-		missing := withheld[i]
-		gone[i] = true
-		r.leaveEndpoint(i, "it would take the requests of "+nameOf(&missing)+", which is not registered")
+		e, text := &r.d.Endpoints[problem.Index], problem.Field+": "+printable(problem.Err.Error())
+		if problem.Field == "path" || problem.Field == "method" {
+			gone[problem.Index] = true
+			r.lose(*e, text)
+		} else {
+			r.deny(e, text)
+		}
 	}
 	r.drop(gone)
+	for i := range r.d.Endpoints {
+		e := &r.d.Endpoints[i]
+		if lost := r.d.taking(e); lost != nil && !e.Denied {
+			r.deny(e, "it could take the requests of "+nameOf(lost)+", which is not registered")
+		}
+	}
+}
+
+// taking is the first of the operations that are lost whose requests an endpoint could take; nil if there is none.
+func (d *Document) taking(e *registry.Endpoint) *registry.Endpoint {
+	for i := range d.lost {
+		if mayMeet(&d.lost[i], e) {
+			return &d.lost[i]
+		}
+	}
+	return nil
+}
+
+// namePattern is a segment whose names, if it has any, stand for no more than parts of it.
+var namePattern = regexp.MustCompile(`^(?:[^{}?#]|\{[\pL\pN_.~@:-]*[\pL\pN_~@:-]\})*$`)
+
+// mayMeet says whether a request could be of both, as far as their paths say for certain: from a segment on that could be several, they do not.
+func mayMeet(a, b *registry.Endpoint) bool {
+	isRead := func(e *registry.Endpoint) bool { return e.Method == "GET" || e.Method == "HEAD" } // GET covers HEAD
+	if a.Method != b.Method && a.Method != anyMethod && b.Method != anyMethod && !(isRead(a) && isRead(b)) {
+		return false
+	}
+	as, bs := strings.Split(a.Path, "/"), strings.Split(b.Path, "/")
+	for i := range min(len(as), len(bs)) {
+		switch {
+		case !namePattern.MatchString(as[i]) || !namePattern.MatchString(bs[i]):
+			return true
+		case differ(as[i], bs[i]):
+			return false
+		}
+	}
+	return len(as) == len(bs)
+}
+
+// differ says whether nothing is of both segments, by the letters around their names.
+func differ(a, b string) bool {
+	switch {
+	case strings.Contains(a+b, "%"): // a letter may be written in two ways
+		return false
+	case !strings.Contains(a+b, "{"):
+		return a != b
+	}
+	around := func(s string) (before, after string) {
+		before, _, _ = strings.Cut(s, "{")
+		return before, s[strings.LastIndex(s, "}")+1:]
+	}
+	aBefore, aAfter := around(a)
+	bBefore, bAfter := around(b)
+	return !strings.HasPrefix(aBefore, bBefore) && !strings.HasPrefix(bBefore, aBefore) || !strings.HasSuffix(aAfter, bAfter) && !strings.HasSuffix(bAfter, aAfter)
 }
 
 // shapePattern is what does not tell two patterns apart: their names.
 var shapePattern = regexp.MustCompile(`\{[^{}]*?(\.\.\.)?\}`)
 
-// unite makes one endpoint of operations that no request tells apart, if they ask for the same. If not, none of them stays.
+// unite makes one endpoint of operations that no request tells apart. It is denied unless they ask for the same.
 func (r *reader) unite() {
 	var shapes []string
 	alike := map[string][]int{}
@@ -242,13 +277,12 @@ func (r *reader) unite() {
 			gone[i] = true
 			if same {
 				r.note(nameOf(&r.d.Endpoints[i]), "no request tells it apart from %s, which asks for the same: one endpoint is registered", nameOf(&r.d.Endpoints[first]))
-			} else {
-				r.leaveEndpoint(i, "no request tells it apart from another, which asks for something else")
 			}
 		}
 		if !same {
-			gone[first] = true
-			r.leaveEndpoint(first, "no request tells it apart from another, which asks for something else")
+			for _, i := range alike[shape] {
+				r.deny(&r.d.Endpoints[i], "no request tells it apart from another, which asks for something else")
+			}
 		}
 	}
 	r.drop(gone)
@@ -257,13 +291,7 @@ func (r *reader) unite() {
 // sameNeed says whether two endpoints ask for the same.
 func sameNeed(a, b *registry.Endpoint) bool {
 	as, bs := append([][]string{a.Scopes}, a.Alternatives...), append([][]string{b.Scopes}, b.Alternatives...)
-	return a.Public == b.Public && len(as) == len(bs) && !slices.ContainsFunc(as, func(set []string) bool { return !hasSet(bs, set) })
-}
-
-// leaveEndpoint leaves out what could be registered by itself.
-func (r *reader) leaveEndpoint(i int, problem string) {
-	e := &r.d.Endpoints[i]
-	r.leave(operation{method: e.Method, path: e.Path}, problem)
+	return a.Public == b.Public && a.Denied == b.Denied && len(as) == len(bs) && !slices.ContainsFunc(as, func(set []string) bool { return !hasSet(bs, set) })
 }
 
 // drop takes endpoints out.
