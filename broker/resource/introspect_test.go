@@ -2,6 +2,9 @@ package resource_test
 
 import (
 	"context"
+	"crypto/elliptic"
+	"encoding/base64"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -262,5 +265,35 @@ func TestRevokedJWTsAreRefusedWhileTheBrokerAnswers(t *testing.T) {
 	}
 	if _, err := resource.New(resource.Options{Issuer: i.url, Identifier: notesAPI, CheckRevoked: true}); err == nil || !strings.Contains(err.Error(), "ClientID") {
 		t.Errorf("CheckRevoked without a client: %v", err)
+	}
+}
+
+// Whoever holds a revoked token has two ways to write it: an ECDSA signature is as good with the negative of its second half, and nobody needs the key for
+// that. The other one is no less revoked, also while the broker is away; and a flood of invented tokens does not wash away that it is.
+func TestARevokedJWTComesBackInNoOtherSpelling(t *testing.T) {
+	i := newAuthority(t)
+	key := i.publish(jose.ES256, "k")
+	revoked := key.sign("at+jwt", i.claims())
+	signed, signature := revoked[:strings.LastIndexByte(revoked, '.')+1], revoked[strings.LastIndexByte(revoked, '.')+1:]
+	raw, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil || len(raw) != 64 {
+		t.Fatalf("a signature of %d bytes: %v", len(raw), err)
+	}
+	new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(raw[32:])).FillBytes(raw[32:])
+	other := signed + base64.RawURLEncoding.EncodeToString(raw)
+	expect(t, i.api(nil), other, 200, "the other spelling, where revocation does not matter")
+
+	spelled := i.api(func(o *resource.Options) { o.CheckRevoked = true })
+	flooded := i.api(func(o *resource.Options) { o.CheckRevoked = true })
+	for _, api := range []*resource.API{spelled, flooded} {
+		expect(t, api, revoked, 401, "while the broker answers")
+	}
+	for range 12_000 {
+		status(flooded, "pat1."+randomText())
+	}
+	i.down.Store(true)
+	expect(t, flooded, revoked, 401, "while the broker is away, after a flood")
+	for range 2 { // it waits for the broker once, and then no more
+		expect(t, spelled, other, 401, "while the broker is away, in another spelling")
 	}
 }

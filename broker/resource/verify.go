@@ -22,25 +22,33 @@ const (
 
 // brokerVerifier is the Verifier of an API that names none: JWTs by the broker's keys, opaque tokens by its introspection.
 type brokerVerifier struct {
-	issuer       string
-	now          func() time.Time
-	log          *slog.Logger
-	keys         *keys
-	verified     cache
-	ask          *introspection // nil: JWTs alone are taken
-	checkRevoked bool
-	warned       atomic.Int64 // when the log was last told, in seconds since 1970
+	issuer   string
+	now      func() time.Time
+	log      *slog.Logger
+	keys     *keys
+	verified cache
+	ask      *introspection // nil: JWTs alone are taken
+	// standing asks whether a JWT was revoked; nil: nobody does. It is apart from ask: anybody can invent opaque tokens, and neither do they push out what
+	// is known of JWTs, nor has it to do with these if one of them is not answered.
+	standing *introspection
+	warned   atomic.Int64 // when the log was last told, in seconds since 1970
 }
 
 func newBrokerVerifier(o *Options, now func() time.Time, log *slog.Logger) *brokerVerifier {
 	from := newUpstream(o.Issuer, o.HTTPClient)
-	v := &brokerVerifier{issuer: o.Issuer, now: now, log: log, keys: newKeys(from, now, log), checkRevoked: o.CheckRevoked}
+	v := &brokerVerifier{issuer: o.Issuer, now: now, log: log, keys: newKeys(from, now, log)}
 	if o.ClientID != "" {
 		cacheFor := o.CacheFor
 		if cacheFor == 0 {
 			cacheFor = DefaultCacheFor
 		}
-		v.ask = &introspection{from: from, now: now, clientID: o.ClientID, clientSecret: o.ClientSecret, cacheFor: max(0, cacheFor)}
+		asking := func() *introspection {
+			return &introspection{from: from, now: now, clientID: o.ClientID, clientSecret: o.ClientSecret, cacheFor: max(0, cacheFor)}
+		}
+		v.ask = asking()
+		if o.CheckRevoked {
+			v.standing = asking()
+		}
 	}
 	return v
 }
@@ -55,10 +63,12 @@ func (v *brokerVerifier) Verify(ctx context.Context, raw string) (*Token, error)
 		return v.ask.ask(ctx, name, raw)
 	}
 	t, err := v.signed(ctx, name, raw)
-	if err != nil || !v.checkRevoked {
+	if err != nil || v.standing == nil {
 		return t, err
 	}
-	switch err := v.ask.standing(ctx, name, raw); {
+	// By what is signed: an ECDSA signature has two spellings, and whoever has one makes the other.
+	name = sha256.Sum256([]byte(raw[:strings.LastIndexByte(raw, '.')]))
+	switch err := v.standing.standing(ctx, name, raw); {
 	case errors.Is(err, ErrUnavailable):
 		v.warn(err)
 	case err != nil:
