@@ -338,6 +338,9 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 	} else {
 		audience = p.inferred(audience, w.scopes, granted)
 	}
+	if audience, refusal = p.reached(client, audience, len(w.resources) > 0); refusal != nil {
+		return nil, refusal
+	}
 	t := &target{audience: audience, format: p.formatOf(client), lifetime: p.lifetimeOf(client)}
 	if refusal := p.writtenFor(client, t); refusal != nil {
 		return nil, refusal
@@ -357,6 +360,24 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		}
 	}
 	return t, nil
+}
+
+// reached is an audience without the apis that the client has nothing of any more: some of their endpoints want a token and no scope. What was asked for by
+// name is refused, and so is what leaves nothing.
+func (p *policy) reached(client *registry.Client, audience []string, named bool) ([]string, *Error) {
+	lost := func(identifier string) bool {
+		api := p.apis.Get(identifier)
+		return api != nil && !reaches(client, api) // of one that is there no more, writtenFor says so
+	}
+	i := slices.IndexFunc(audience, lost)
+	if i < 0 {
+		return audience, nil
+	}
+	left := slices.DeleteFunc(slices.Clone(audience), lost)
+	if named || len(left) == 0 {
+		return nil, refuse(codeInvalidTarget, "this client is not registered for any scope of the api '%s' any more", echo(audience[i]))
+	}
+	return left, nil
 }
 
 // inferred is the audience of a token whose request names none: what is left of the entitlement's after the scopes were narrowed

@@ -195,8 +195,47 @@ func TestAnAPIIsOpenToStrangersWherePeopleAreAskedAndAsLongAsItSaysSo(t *testing
 	for _, open := range []bool{true, false} {
 		p.apis.Get(files).SelfRegistered = open
 		got, refusal := p.target(client, e, wish{resources: []string{files}})
-		if refusal != nil || slices.Contains(got.scopes, "files:read") != open {
+		if open != (refusal == nil) || open && !slices.Contains(got.scopes, "files:read") || !open && refusal.Code != codeInvalidTarget {
 			t.Errorf("open %v: %+v, %v", open, got, refusal)
+		}
+	}
+}
+
+// A token for an api opens each of its endpoints that wants no scope. So who has nothing of the api any more gets none, whatever the person said yes to once;
+// tokens for others go on.
+func TestWhoeverLostAnAPIGetsNoTokenForIt(t *testing.T) {
+	p := testPolicy(t)
+	for name, c := range map[string]struct {
+		scope, details string
+		resources      []string
+		lose           func(*registry.Client)
+		audience       string // of a token whose request names none; "": it is refused
+	}{
+		"one of two":            {scope: "notes:read files:read", resources: []string{notes, files}, lose: func(c *registry.Client) { c.Scopes = []string{"notes:read"} }, audience: notes},
+		"the only one":          {scope: "notes:read", lose: func(c *registry.Client) { c.Scopes = []string{"openid", "mail:read"} }},
+		"the one without scope": {scope: "openid", resources: []string{notes}, lose: func(c *registry.Client) { c.Scopes = []string{"openid"} }},
+		"beside the broker":     {scope: "openid notes:read", lose: func(c *registry.Client) { c.Scopes = []string{"openid"} }, audience: issuer},
+		"details":               {scope: "openid", details: payment, lose: func(c *registry.Client) { c.DetailsTypes = nil }, audience: issuer},
+		"nothing":               {scope: "openid notes:read", lose: func(*registry.Client) {}, audience: issuer + " " + notes},
+	} {
+		client := testClient()
+		e, refusal := p.entitle(client, readTestWish(t, c.scope, c.details, c.resources...), true)
+		if refusal != nil {
+			t.Fatalf("%s: %v", name, refusal)
+		}
+		c.lose(client)
+		got, refusal := p.target(client, e, wish{})
+		switch {
+		case c.audience == "" && (refusal == nil || refusal.Code != codeInvalidTarget):
+			t.Errorf("%s: got %+v, %v", name, got, refusal)
+		case c.audience != "" && (refusal != nil || strings.Join(got.audience, " ") != c.audience):
+			t.Errorf("%s: got %+v, %v, want a token for %s", name, got, refusal, c.audience)
+		}
+		for _, resource := range e.resources {
+			_, refusal := p.target(client, e, wish{resources: []string{resource}})
+			if kept := slices.Contains(strings.Fields(c.audience), resource); kept != (refusal == nil) {
+				t.Errorf("%s: a token for %s: %v", name, resource, refusal)
+			}
 		}
 	}
 }
