@@ -62,11 +62,12 @@ func TestAPersonWritesANoteInARealBrowser(t *testing.T) {
 	}
 	v.do("allow", press, chromedp.WaitVisible("#text"))
 	v.shoot("notes-empty")
-	const text = "Buy <b>milk</b> & bread"
-	v.do("write", chromedp.SendKeys("#text", text+"\r"), chromedp.WaitVisible("#notes"))
+	const plain, markup = "Water the plants", "Buy <b>milk</b> & bread"
+	v.do("write", chromedp.SendKeys("#text", plain+"\r"), chromedp.WaitVisible("#notes"))
 	v.shoot("notes")
-	if got := v.read("#notes"); got != text {
-		t.Errorf("the notes are %q, want %q", got, text)
+	v.do("write another", chromedp.SendKeys("#text", markup+"\r"), says(markup))
+	if got := v.read("#notes"); got != plain+"\n"+markup {
+		t.Errorf("the notes are %q", got)
 	}
 	// A refreshed token is for the API too.
 	v.do("refresh", chromedp.Click("#refresh"), says("Refreshed:"), chromedp.WaitVisible("#notes"))

@@ -16,7 +16,7 @@ import (
 // RFC 9700 section 4.11.2: whoever may register an app can have it registered with the address of a phishing page. The broker's own address must not
 // become the link that takes people there.
 
-var buttonLink = regexp.MustCompile(`<a class="button" href="([^"]*)"`)
+var buttonLink = regexp.MustCompile(`<a class="button secondary" href="([^"]*)"`)
 
 // onward is where the link of a page leads, or nil.
 func onward(t *testing.T, page *Page) *url.URL {
