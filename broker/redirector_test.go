@@ -219,3 +219,24 @@ func TestAHostThatAnUncheckedAppOnlyNamesIsNeitherShownNorAgreedTo(t *testing.T)
 		t.Error("a yes to what goes to the bank sends a code elsewhere, without a page")
 	}
 }
+
+// Whoever makes a link writes its parameters, and a sentence of theirs must not stand on a page of the broker's, which people believe.
+func TestALinkPutsNoSentenceOnOurPages(t *testing.T) {
+	e := Start(t, func(c *config.Config) { c.ClientIDMetadata.Mode = config.ModeOpen })
+	const lure = "Your account is locked. Call 555-0100."
+	for name, edits := range map[string][]string{
+		"the client's id":              {"client_id", lure},
+		"the client's id, an address":  {"client_id", "https://" + lure},
+		"the redirect URI":             {"redirect_uri", "https://x.example/" + lure},
+		"the redirect URI, with a tab": {"redirect_uri", "https://x.example/\t" + strings.ReplaceAll(lure, " ", "\t")},
+	} {
+		page := NewBrowser(t).Get(e.AuthorizeURL(Web, edits...))
+		if page.Status < http.StatusBadRequest || strings.Contains(page.Body, "account") || strings.Contains(page.Body, "555") {
+			t.Errorf("%s: %d %s", name, page.Status, page.Body)
+		}
+	}
+	page := NewBrowser(t).Get(e.AuthorizeURL(Web, "client_id", "nobody"))
+	if !strings.Contains(page.Body, "nobody") {
+		t.Errorf("a developer is not told which app is not there: %s", page.Body)
+	}
+}

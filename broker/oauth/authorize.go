@@ -157,15 +157,15 @@ func (s *Server) askingClient(r *http.Request, query url.Values) (*registry.Clie
 	client, err := s.clients.Get(r.Context(), id)
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
-		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echo(id), describable(invalidMetadata(err).Description))
+		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echoWord(id), describable(invalidMetadata(err).Description))
 		page.Cause = err
 		return nil, page
 	case errors.Is(err, registry.ErrUnavailable):
-		page := badPage("The app calls itself '%s', and what is to be read of it there cannot be read at the moment.", echo(id))
+		page := badPage("The app calls itself '%s', and what is to be read of it there cannot be read at the moment.", echoWord(id))
 		page.Status, page.ToDo, page.Cause = http.StatusBadGateway, "Try again in a moment.", err
 		return nil, page
 	case errors.Is(err, registry.ErrNotFound):
-		return nil, badPage("No app is registered here with the client id '%s'.", echo(id))
+		return nil, badPage("No app is registered here with the client id '%s'.", echoWord(id))
 	case err != nil:
 		p := internalPage(err)
 		return nil, &p
@@ -185,7 +185,7 @@ func trustedRedirect(client *registry.Client, params url.Values) (string, *Error
 		return "", badPage("The app '%s' did not say where to return to: the parameter redirect_uri is missing.", client.Name)
 	}
 	if !registry.RedirectURIMatches(client.RedirectURIs, redirectURI) {
-		return "", badPage("The app '%s' asked to return to '%s', which is not one of the redirect URIs registered for it. They are compared character by character.", client.Name, echo(redirectURI))
+		return "", badPage("The app '%s' asked to return to '%s', which is not one of the redirect URIs registered for it. They are compared character by character.", client.Name, echoWord(redirectURI))
 	}
 	return redirectURI, nil
 }

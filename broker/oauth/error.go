@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/portico-id/portico/broker/resource/challenge"
 )
@@ -126,6 +128,15 @@ func echo(s string) string {
 		s = s[:echoLimit] + "..."
 	}
 	return describable(s)
+}
+
+// echoWord is echo for a page that people read: up to the first space, since whoever makes a link to here writes it, and a sentence of
+// theirs must not appear as ours.
+func echoWord(s string) string {
+	if i := strings.IndexFunc(s, unicode.IsSpace); i >= 0 {
+		s = s[:i] + "..."
+	}
+	return echo(s)
 }
 
 // writeError answers a request of a client with its error as JSON (RFC 6749 section 5.2), and tells the
