@@ -196,7 +196,7 @@ func TestBothChallengesWhereBothArePossible(t *testing.T) {
 	e := Start(t)
 	r := e.UserinfoWith(t, http.Header{})
 	challenges := r.Header.Values("WWW-Authenticate")
-	if r.Status != http.StatusUnauthorized || len(challenges) != 2 || !strings.HasPrefix(challenges[0], "Bearer ") || !strings.HasPrefix(challenges[1], "DPoP algs=") {
+	if r.Status != http.StatusUnauthorized || len(challenges) != 2 || !strings.HasPrefix(challenges[0], "Bearer ") || !strings.HasPrefix(challenges[1], "DPoP ") || !strings.Contains(challenges[1], ", algs=") {
 		t.Errorf("%d, challenges %q", r.Status, challenges)
 	}
 	if strings.Contains(strings.Join(challenges, ""), "error=") {

@@ -163,3 +163,53 @@ func TestClientsRegisterForSignedUserinfo(t *testing.T) {
 		}
 	}
 }
+
+// Userinfo is a protected resource like any API: a token comes once and in one way (RFC 6750 section 2), never in the address, and the challenge leads to
+// what says where tokens are to be had (RFC 9728 section 5.1).
+func TestUserinfoTakesOneTokenInOneWay(t *testing.T) {
+	e := Start(t)
+	access := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google").String("access_token")
+	const form = "application/x-www-form-urlencoded"
+	ask := func(method, query, body string, authorization ...string) *Response {
+		t.Helper()
+		r := request(t, method, e.Issuer+"/userinfo"+query, body, form)
+		if len(authorization) > 0 {
+			r.Header["Authorization"] = authorization
+		}
+		return Do(t, r)
+	}
+	inForm := url.Values{"access_token": {access}}.Encode()
+	for name, c := range map[string]struct {
+		got    *Response
+		status int
+		code   string // in the challenge
+	}{
+		"the header":            {ask("GET", "", "", "Bearer "+access), 200, ""},
+		"the form":              {ask("POST", "", inForm), 200, ""},
+		"the header, with POST": {ask("POST", "", "", "Bearer "+access), 200, ""},
+		"header and form":       {ask("POST", "", inForm, "Bearer "+access), 400, "invalid_request"},
+		"the form twice":        {ask("POST", "", inForm+"&"+inForm), 400, "invalid_request"},
+		"two headers":           {ask("GET", "", "", "Bearer "+access, "Bearer "+access), 400, "invalid_request"},
+		"the address":           {ask("GET", "?"+inForm, ""), 401, ""},
+		"address and header":    {ask("GET", "?"+inForm, "", "Bearer "+access), 400, "invalid_request"},
+		"the form, with GET":    {ask("GET", "", inForm), 401, ""},
+		"what is no token":      {ask("GET", "", "", "Bearer a b"), 401, "invalid_token"},
+	} {
+		challenge := c.got.Header.Get("WWW-Authenticate")
+		if c.got.Status != c.status || c.code != "" && !strings.Contains(challenge, `error="`+c.code+`"`) || c.code == "" && strings.Contains(challenge, "error=") {
+			t.Errorf("%s: %d %s %v", name, c.got.Status, challenge, c.got.Body)
+		}
+	}
+
+	_, link, _ := strings.Cut(ask("GET", "", "").Header.Get("WWW-Authenticate"), `resource_metadata="`)
+	link, _, _ = strings.Cut(link, `"`)
+	for _, address := range []string{link, e.URL() + "/.well-known/oauth-protected-resource"} {
+		m := Do(t, request(t, "GET", address, "", "")).Body
+		if servers, _ := m["authorization_servers"].([]any); m["resource"] != e.Issuer || len(servers) != 1 || servers[0] != e.Issuer {
+			t.Errorf("%s: %v", address, m)
+		}
+		if scopes, _ := m["scopes_supported"].([]any); !slices.Contains(scopes, any("openid")) || !slices.Contains(scopes, any("profile")) {
+			t.Errorf("%s: scopes %v", address, scopes)
+		}
+	}
+}

@@ -87,20 +87,12 @@ func (s *Server) bySelfSignedTLS(r *http.Request, client *registry.Client, _ cre
 
 // certThumbprint is x5t#S256 of the request's client certificate (RFC 8705 section 3.1), or "" if it has none.
 func (s *Server) certThumbprint(r *http.Request) string {
-	leaf, _, err := s.certificate(r)
-	if err != nil {
+	leaf := s.leafCertificate(r)
+	if leaf == nil {
 		return ""
 	}
 	sum := sha256.Sum256(leaf.Raw)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// checkCertificate refuses an access token that is bound to another certificate than the request's (RFC 8705 section 3).
-func (s *Server) checkCertificate(r *http.Request, bound string) *Error {
-	if bound != "" && s.certThumbprint(r) != bound {
-		return unauthorized("the access token is bound to a client certificate; connect with the one that it was issued to (RFC 8705)")
-	}
-	return nil
 }
 
 // alias is where an endpoint is that asks for a certificate (RFC 8705 section 5), by its path.

@@ -9,46 +9,41 @@ import (
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/replay"
-	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/resource/dpop"
 )
 
-// DPoP (RFC 9449) as it comes in: at the token endpoint and the pushed authorization request endpoint, where a proof says what
-// is to be bound, and at userinfo, where it says that the sender holds what the token is bound to.
+// DPoP (RFC 9449) as it comes in at the endpoints that clients call themselves: the token endpoint and the pushed authorization request endpoint, where a
+// proof says what is to be bound. Where it says that the sender holds what a token is bound to, broker/resource judges it.
 
 // proofs is the purpose under which proofs are claimed.
 const proofs = "dpop-proof"
 
-// proof reads the DPoP proof of a request to the endpoint at path and judges it; nil if there is none. accessToken is the one it
-// comes with, "" where there is none. algs are the algorithms allowed; nil means all.
-//
-// The proof is not spent: see spend. What the client is to send next time (RFC 9449 section 8.2) is set in w's headers, with the refusal as
-// without.
-func (s *Server) proof(w http.ResponseWriter, r *http.Request, path, accessToken string, algs []string) (*dpop.Proof, *Error) {
+// proofKey is the key that a client proves to hold at the endpoint at path, and spends the proof; "" without a proof. What the client is to send next time
+// (RFC 9449 section 8.2) is set in w's headers, with the refusal as without.
+func (s *Server) proofKey(w http.ResponseWriter, r *http.Request, path string, client *registry.Client) (jkt string, refusal *Error) {
 	raw, err := dpop.FromHeader(r.Header)
 	if err != nil {
-		return nil, badProof(err)
+		return "", badProof(err)
 	}
 	if raw == "" {
-		return nil, nil
+		return "", nil
 	}
 	now := s.now()
-	p, err := dpop.Check(raw, dpop.Request{Method: r.Method, URLs: s.proofURLs(path), AccessToken: accessToken, Algorithms: algs}, now)
+	p, err := dpop.Check(raw, dpop.Request{Method: r.Method, URLs: s.proofURLs(path), Algorithms: profileOf(client).algs}, now)
 	if err != nil {
-		return nil, badProof(err)
+		return "", badProof(err)
 	}
-	// A nonce that was sent is checked even where none is demanded (section 4.3 point 10).
-	valid, fresh := !s.dpopNonce, true
-	if p.Nonce != "" {
-		valid, fresh = s.nonces.Check(p.Nonce, now)
+	ok, next := s.nonces.Judge(p.Nonce, s.dpopNonce, now)
+	if next != "" {
+		w.Header().Set(dpop.NonceHeader, next)
 	}
-	if !valid || !fresh {
-		w.Header().Set(dpop.NonceHeader, s.nonces.Current(now))
+	if !ok {
+		return "", refuse(codeUseDPoPNonce, "put the nonce of the header DPoP-Nonce into the proof and try again")
 	}
-	if !valid {
-		return nil, refuse(codeUseDPoPNonce, "put the nonce of the header DPoP-Nonce into the proof and try again")
+	if refusal := s.spend(r.Context(), p); refusal != nil {
+		return "", refusal
 	}
-	return p, nil
+	return p.JKT, nil
 }
 
 // spend makes the proof one that nobody can use again, on any node. It comes after every other check, so that a request that is refused
@@ -65,18 +60,6 @@ func (s *Server) spend(ctx context.Context, p *dpop.Proof) *Error {
 
 func badProof(err error) *Error { return refuse(codeInvalidDPoPProof, "%s", err.Error()) }
 
-// proofKey is the key that a client proves to hold at one of the endpoints it calls itself, and spends the proof; "" without a proof.
-func (s *Server) proofKey(w http.ResponseWriter, r *http.Request, path string, client *registry.Client) (jkt string, refusal *Error) {
-	p, refusal := s.proof(w, r, path, "", profileOf(client).algs)
-	if p == nil || refusal != nil {
-		return "", refusal
-	}
-	if refusal := s.spend(r.Context(), p); refusal != nil {
-		return "", refusal
-	}
-	return p.JKT, nil
-}
-
 // judgeDPoP reads the key that the code is to be bound to (RFC 9449 section 10).
 func judgeDPoP(p params, _ *registry.Client, req *flow.Request) *Error {
 	jkt := p.get("dpop_jkt")
@@ -88,15 +71,6 @@ func judgeDPoP(p params, _ *registry.Client, req *flow.Request) *Error {
 	}
 	req.DPoPJKT = jkt
 	return nil
-}
-
-// dpopChallenge is the challenge that asks for a bound access token and a proof (RFC 9449 section 7.1). e is what was wrong with those
-// sent; nil if none were.
-func dpopChallenge(e *Error) string {
-	if e == nil {
-		e = &Error{}
-	}
-	return challenge.New(dpop.Scheme, "algs", strings.Join(dpop.Algorithms(), " "), "error", e.Code, "error_description", e.Description)
 }
 
 // proofURLs are the endpoint's at path, as a proof's htu is compared with them.

@@ -59,7 +59,6 @@ const (
 	codeServerError         = "server_error"                  // RFC 6749 section 4.1.2.1
 	codeRegistrationUnsup   = "registration_not_supported"    // OpenID Connect Core section 3.1.2.6
 	codeInvalidToken        = "invalid_token"                 // RFC 6750 section 3.1
-	codeInsufficientScope   = "insufficient_scope"            // RFC 6750 section 3.1
 	codeInvalidDPoPProof    = "invalid_dpop_proof"            // RFC 9449 section 5
 	codeUseDPoPNonce        = "use_dpop_nonce"                // RFC 9449 section 8
 	codeInvalidTarget       = "invalid_target"                // RFC 8707 section 2
@@ -83,6 +82,11 @@ func internal(err error) *Error {
 		Status:      http.StatusInternalServerError,
 		Cause:       err,
 	}
+}
+
+// unauthorized refuses a token of the registration endpoints (RFC 6750 section 3.1).
+func unauthorized(description string) *Error {
+	return &Error{Code: codeInvalidToken, Description: description, Status: http.StatusUnauthorized}
 }
 
 // tryAgain refuses what may be sent again after wait, and says so as RFC 6585 section 4 has it. There is no code for it at the token endpoint; the

@@ -2,8 +2,6 @@ package oauth
 
 import (
 	"bytes"
-	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +17,6 @@ import (
 	"unicode/utf16"
 
 	"github.com/portico-id/portico/broker/registry"
-	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/resource"
 )
 
@@ -105,22 +102,13 @@ func (s *Server) newGuard(api *registry.API) (*guard, error) {
 		}
 		g.scheme, g.path = u.Scheme, u.Path
 	}
-	g.options = resource.Options{
-		Issuer: s.issuer, Identifier: api.Identifier, URL: api.URL,
-		// On the api's own host it is only where the proxy has been told so.
-		MetadataURL: s.issuer + PathResourceMetadata + "?" + url.Values{paramAPI: {api.Identifier}}.Encode(),
-		AllowQuery:  api.AccessTokenInQuery,
-		NoForm:      true, // the proxy keeps the body
-		Certificate: s.leafCertificate,
-		Replay:      s.spendProof,
-		Verifier:    ownTokens{s, api.Identifier},
-		Log:         s.log, Now: s.now,
-	}
+	g.options = s.ownAPI(api.Identifier)
+	g.options.URL = api.URL
+	g.options.AllowQuery = api.AccessTokenInQuery
+	g.options.NoForm = true // the proxy keeps the body
+	g.options.Verifier = ownTokens{s, api.Identifier}
 	for _, scope := range api.Scopes {
 		g.options.Scopes = append(g.options.Scopes, scope.Name)
-	}
-	if s.dpopNonce {
-		g.options.Nonces = s.nonces
 	}
 	protected, err := resource.New(g.options)
 	if err != nil {
@@ -423,92 +411,3 @@ func (w proxyAnswer) WriteHeader(status int) {
 
 // Unwrap is for http.ResponseController.
 func (w proxyAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// ownTokens verifies the broker's tokens for one api, as introspection does: what was revoked is seen at once.
-type ownTokens struct {
-	*Server
-	api string
-}
-
-// Verify implements resource.Verifier. The token says what it allows at the api, and nothing of others.
-func (v ownTokens) Verify(ctx context.Context, raw string) (*resource.Token, error) {
-	access, _, err := v.access.Verify(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", resource.ErrInvalidToken, err)
-	}
-	t := &resource.Token{
-		Subject: access.Subject, ClientID: access.ClientID, Issuer: v.issuer, ID: access.ID, Audience: access.Audience,
-		IssuedAt: access.IssuedAt, ExpiresAt: access.ExpiresAt, AuthTime: access.AuthTime, ACR: access.ACR,
-		KeyThumbprint: access.KeyThumbprint, CertThumbprint: access.CertThumbprint,
-		Actor: json.RawMessage(access.Actor),
-	}
-	if !slices.Contains(access.Audience, v.api) {
-		return t, nil // which the middleware says in its own words
-	}
-	if err := v.tokenStands(ctx, access); err != nil {
-		if asError(err).Status >= http.StatusInternalServerError {
-			return nil, fmt.Errorf("%w: %w", resource.ErrUnavailable, err)
-		}
-		return nil, fmt.Errorf("%w: %w", resource.ErrInvalidToken, err)
-	}
-	t.Audience = []string{v.api}
-	var details string
-	t.Scopes, details = v.policy.forAudience(t.Audience, access.Scopes, access.Details)
-	t.Details = json.RawMessage(details)
-	return t, nil
-}
-
-// spendProof is resource.Options.Replay: a proof is spent at all nodes.
-func (s *Server) spendProof(ctx context.Context, key string, expires time.Time) error {
-	err := s.replay.Claim(ctx, expires, proofs, key)
-	if errors.Is(err, replay.ErrReplayed) {
-		return resource.ErrReplayed
-	}
-	return err
-}
-
-// leafCertificate is the certificate of the original request's client, as a trusted proxy passes it on; nil if there is none. That of the
-// proxy's own connection is not the client's, and is not in the request that this is asked about.
-func (s *Server) leafCertificate(r *http.Request) *x509.Certificate {
-	leaf, _, err := s.certificate(r)
-	if err != nil {
-		return nil
-	}
-	return leaf
-}
-
-// resourceMetadata answers with the metadata of an api (RFC 9728 section 2) that does not serve its own. Challenges of the forward-auth endpoint
-// lead there.
-func (s *Server) resourceMetadata(w http.ResponseWriter, r *http.Request) {
-	names := r.URL.Query()[paramAPI]
-	if len(names) != 1 {
-		s.writeError(w, r, refuse(codeInvalidRequest, "name one api, by its identifier: ?api="))
-		return
-	}
-	if err := s.policy.apis.CatchUp(r.Context(), nil, names, nil); err != nil {
-		s.writeError(w, r, internal(err))
-		return
-	}
-	s.serveResourceMetadata(w, r, names...)
-}
-
-// wellKnownMetadata is resourceMetadata for a proxy that passes the well-known address of an api's host on, with its Host header (RFC 9728 section 3.1): the
-// identifier is put together again.
-func (s *Server) wellKnownMetadata(w http.ResponseWriter, r *http.Request) {
-	rest := strings.ToLower(r.Host) + strings.TrimPrefix(r.URL.EscapedPath(), PathWellKnownResource)
-	s.serveResourceMetadata(w, r, "https://"+rest, "https://"+rest+"/", "http://"+rest, "http://"+rest+"/")
-}
-
-// serveResourceMetadata answers for the first of the apis that there is.
-func (s *Server) serveResourceMetadata(w http.ResponseWriter, r *http.Request, identifiers ...string) {
-	all := s.guards()
-	for _, identifier := range identifiers {
-		if g := all.byID[identifier]; g != nil {
-			g.metadata.ServeHTTP(w, r)
-			return
-		}
-	}
-	e := refuse(codeInvalidTarget, "the api '%s' is not registered here", echo(identifiers[0]))
-	e.Status = http.StatusNotFound
-	s.writeError(w, r, e)
-}

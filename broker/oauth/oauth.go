@@ -280,6 +280,10 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
+	userinfo, err := s.userinfoAPI()
+	if err != nil {
+		return err
+	}
 	if s.offers(registry.GrantAuthorizationCode) {
 		mux.HandleFunc("GET "+PathAuthorize, s.authorize)
 		mux.HandleFunc("POST "+PathAuthorize, s.authorize)
@@ -291,13 +295,13 @@ func (s *Server) Routes(mux *http.ServeMux) error {
 	}
 	open(PathToken, s.token, http.MethodPost)
 	open(PathRevoke, s.revoke, http.MethodPost)
-	open(PathUserinfo, s.userinfo, http.MethodGet, http.MethodPost)
+	open(PathUserinfo, s.userinfo(userinfo), http.MethodGet, http.MethodPost)
 	open(PathJWKS, s.jwks, http.MethodGet)
 	open(PathOpenIDConfiguration, document, http.MethodGet)
 	open(PathServerMetadata, document, http.MethodGet)
-	open(PathResourceMetadata, s.resourceMetadata, http.MethodGet)
-	open(PathWellKnownResource, s.wellKnownMetadata, http.MethodGet)
-	open(PathWellKnownResource+"/{path...}", s.wellKnownMetadata, http.MethodGet)
+	open(PathResourceMetadata, s.resourceMetadata(userinfo.Metadata()), http.MethodGet)
+	open(PathWellKnownResource, s.wellKnownMetadata(userinfo.Metadata()), http.MethodGet)
+	open(PathWellKnownResource+"/{path...}", s.wellKnownMetadata(userinfo.Metadata()), http.MethodGet)
 	if s.offers(registry.GrantAuthorizationCode) {
 		open(PathPush, s.push, http.MethodPost)
 	}

@@ -1,79 +1,63 @@
 package oauth
 
 import (
+	"context"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
-	"github.com/portico-id/portico/broker/resource/challenge"
-	"github.com/portico-id/portico/broker/resource/dpop"
-	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/grant"
+	"github.com/portico-id/portico/broker/identity"
+	"github.com/portico-id/portico/broker/resource"
 )
 
 // typeJWT is the media type of a signed answer (OpenID Connect Core section 5.3.2).
 const typeJWT = "application/jwt"
 
+// userinfoAPI protects userinfo with the middleware that every API has: it is one, whose tokens have the issuer as audience.
+func (s *Server) userinfoAPI() (*resource.API, error) {
+	o := s.ownAPI(s.issuer)
+	o.URL = s.issuer
+	if s.mtls.On && s.mtls.URL != "" {
+		o.Aliases = []string{s.mtls.URL}
+	}
+	o.Scopes = slices.Sorted(maps.Keys(s.policy.scopes))
+	o.Verifier = userinfoTokens{s}
+	return resource.New(o)
+}
+
+// holderKey is where the context of a request to userinfo has its holder.
+type holderKey struct{}
+
+// holder is whose an access token is. The Verifier reads it to know whether the token stands, and leaves it here, so that it is read once.
+type holder struct {
+	account *identity.Account
+	grant   *grant.Grant
+}
+
 // userinfo answers with the claims that an access token's scopes allow (OpenID Connect Core section 5.3).
-func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
-	sent, refusal := presentedToken(r)
-	if refusal != nil {
-		s.challenge(w, r, sent, refusal)
-		return
+func (s *Server) userinfo(api *resource.API) http.HandlerFunc {
+	door := api.Protect(http.HandlerFunc(s.answerUserinfo), ScopeOpenID)
+	return func(w http.ResponseWriter, r *http.Request) {
+		door.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), holderKey{}, &holder{})))
 	}
-	if sent.raw == "" {
-		// RFC 6750 section 3.1: a request without credentials is told nothing but how to come back.
-		w.Header().Add("WWW-Authenticate", challenge.New(bearer, "realm", realm, "scope", ScopeOpenID))
-		w.Header().Add("WWW-Authenticate", dpopChallenge(nil))
-		writeJSON(w, http.StatusUnauthorized, errorBody{Error: codeInvalidToken, Description: "send an access token as Authorization: Bearer, or DPoP"})
-		return
-	}
-	access, _, err := s.access.Verify(sent.raw)
-	if err != nil {
-		s.challenge(w, r, sent, unauthorized("the access token is expired or not one of this server's").because(err))
-		return
-	}
-	proof, refusal := s.bound(w, r, sent, access)
-	if refusal != nil {
-		s.challenge(w, r, sent, refusal)
-		return
-	}
-	if !slices.Contains(access.Audience, s.issuer) {
-		s.challenge(w, r, sent, unauthorized("the access token is for other apis; ask for one with resource="+s.issuer))
-		return
-	}
-	if !slices.Contains(access.Scopes, ScopeOpenID) {
-		e := refuse(codeInsufficientScope, "userinfo needs the scope openid")
-		e.Status = http.StatusForbidden
-		s.challenge(w, r, sent, e)
-		return
-	}
-	account, g, err := s.bearerAccount(r.Context(), access)
-	if err != nil {
-		if e := asError(err); e.Code == codeInvalidToken {
-			s.challenge(w, r, sent, unauthorized(e.Description))
-			return
-		}
-		s.writeError(w, r, err)
-		return
-	}
-	if proof != nil {
-		if refusal := s.spend(r.Context(), proof); refusal != nil {
-			s.challenge(w, r, sent, refusal)
-			return
-		}
-	}
-	answer := claims(account, access.Scopes)
+}
+
+func (s *Server) answerUserinfo(w http.ResponseWriter, r *http.Request) {
+	access := resource.FromContext(r.Context())
+	of, _ := r.Context().Value(holderKey{}).(*holder)
+	answer := claims(of.account, access.Scopes)
 	if !exchanged(access.ID) { // otherwise its scopes are all that it says, and perhaps to another client
-		addRequested(answer, account, g.Claims, inUserinfo)
+		addRequested(answer, of.account, of.grant.Claims, inUserinfo)
 	}
 	answer["sub"] = access.Subject
 	// What was exchanged is perhaps another client's, which has not asked for a signature.
-	if g.UserinfoAlg == "" || access.ClientID != g.ClientID {
+	if of.grant.UserinfoAlg == "" || access.ClientID != of.grant.ClientID {
 		writeJSON(w, http.StatusOK, answer)
 		return
 	}
-	signed, err := s.idTokens.IssueUserinfo(g.UserinfoAlg, g.ClientID, answer)
+	signed, err := s.idTokens.IssueUserinfo(of.grant.UserinfoAlg, of.grant.ClientID, answer)
 	if err != nil {
 		s.writeError(w, r, internal(err))
 		return
@@ -82,99 +66,22 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, signed) // the only error is a client that hung up
 }
 
-// bound checks that the sender holds what the access token is bound to, and that the token came in the way that its binding demands
-// (RFC 8705 section 3, RFC 9449 section 7). The proof, which is not spent yet, is nil for a token without one.
-func (s *Server) bound(w http.ResponseWriter, r *http.Request, sent presented, access *token.Access) (*dpop.Proof, *Error) {
-	if refusal := s.checkCertificate(r, access.CertThumbprint); refusal != nil {
-		return nil, refusal
-	}
-	switch {
-	case sent.scheme != dpop.Scheme && access.KeyThumbprint == "":
-		return nil, nil
-	case sent.scheme != dpop.Scheme:
-		// Section 7.2: whoever stole it could otherwise use it as a bearer token.
-		return nil, unauthorized("the access token is bound to a key; send it as Authorization: DPoP, with a proof in the header DPoP")
-	case access.KeyThumbprint == "":
-		return nil, unauthorized("the access token is not bound to a key; send it as Authorization: Bearer")
-	}
-	proof, refusal := s.proof(w, r, PathUserinfo, sent.raw, nil)
-	switch {
-	case refusal != nil:
-		return nil, refusal
-	case proof == nil:
-		return nil, unauthorized("the access token is bound to a key; send a proof in the header DPoP")
-	case proof.JKT != access.KeyThumbprint:
-		return nil, unauthorized("the access token is bound to another key than the proof's")
-	}
-	return proof, nil
-}
+// userinfoTokens verifies tokens for userinfo: they speak for an account.
+type userinfoTokens struct{ *Server }
 
-func unauthorized(description string) *Error {
-	return &Error{Code: codeInvalidToken, Description: description, Status: http.StatusUnauthorized}
-}
-
-const (
-	// bearer is the authentication scheme of access tokens that are bound to nothing (RFC 6750 section 2.1).
-	bearer = "Bearer"
-	// realm is what the broker's own challenges protect.
-	realm = "portico"
-)
-
-// presented is an access token as it came; raw is "" if none did.
-type presented struct {
-	raw    string
-	scheme string // bearer or dpop.Scheme
-}
-
-// presentedToken finds the access token: in the Authorization header (RFC 6750 section 2.1, RFC 9449 section 7.1) or, with POST, in the form
-// (RFC 6750 section 2.2). One in the URL is never looked at.
-func presentedToken(r *http.Request) (presented, *Error) {
-	sent := presented{scheme: bearer}
-	if header := r.Header.Get("Authorization"); header != "" {
-		scheme, value, _ := strings.Cut(header, " ")
-		for _, known := range []string{bearer, dpop.Scheme} {
-			if strings.EqualFold(scheme, known) {
-				sent = presented{raw: strings.TrimSpace(value), scheme: known}
-			}
-		}
+// Verify implements resource.Verifier.
+func (v userinfoTokens) Verify(ctx context.Context, raw string) (*resource.Token, error) {
+	access, t, err := v.opened(raw)
+	if err != nil || !slices.Contains(access.Audience, v.issuer) {
+		return t, err
 	}
-	if r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		p, refusal := formParams(r)
-		if refusal != nil {
-			return sent, refusal
-		}
-		if raw := p.get("access_token"); raw != "" {
-			if sent.raw != "" {
-				return sent, refuse(codeInvalidRequest, "the access token is there twice; send it once")
-			}
-			sent = presented{raw: raw, scheme: bearer}
-		}
+	account, g, err := v.bearerAccount(ctx, access)
+	if err != nil {
+		return nil, verdict(err)
 	}
-	return sent, nil
-}
-
-// challenge refuses an access token as RFC 6750 section 3 and RFC 9449 section 7.1 word it: the scheme that was used says what was wrong,
-// the other one that it is there too.
-func (s *Server) challenge(w http.ResponseWriter, r *http.Request, sent presented, e *Error) {
-	if e.Status >= http.StatusInternalServerError {
-		s.writeError(w, r, e)
-		return
+	if of, ok := ctx.Value(holderKey{}).(*holder); ok {
+		*of = holder{account: account, grant: g}
 	}
-	if e.Code == codeInvalidDPoPProof || e.Code == codeUseDPoPNonce {
-		e.Status = http.StatusUnauthorized // RFC 9449 sections 7.1 and 9; at other endpoints it is 400
-	}
-	s.logRefusal(r.Context(), e)
-	h := w.Header()
-	if sent.scheme == dpop.Scheme {
-		h.Add("WWW-Authenticate", dpopChallenge(e))
-		h.Add("WWW-Authenticate", challenge.New(bearer, "realm", realm))
-	} else {
-		scope := ""
-		if e.Code == codeInsufficientScope {
-			scope = ScopeOpenID
-		}
-		h.Add("WWW-Authenticate", challenge.New(bearer, "realm", realm, "error", e.Code, "error_description", e.Description, "scope", scope))
-		h.Add("WWW-Authenticate", dpopChallenge(nil))
-	}
-	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
+	t.Scopes = access.Scopes
+	return t, nil
 }

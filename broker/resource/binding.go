@@ -19,7 +19,7 @@ func (a *API) bound(r *http.Request, s sent, t *Token, p *passed) (*dpop.Proof, 
 		return nil, invalidToken("the access token is bound to a client certificate; connect with the one that it was issued to (RFC 8705)")
 	}
 	switch {
-	case t.KeyThumbprint != "" && a.origin == "":
+	case t.KeyThumbprint != "" && len(a.origins) == 0:
 		return nil, invalidToken("the access token is bound to a key, and this api takes none that are")
 	case s.scheme != dpop.Scheme && t.KeyThumbprint == "":
 		return nil, nil
@@ -58,20 +58,16 @@ func (a *API) proof(r *http.Request, accessToken string, p *passed) (*dpop.Proof
 	if a.options.Nonces == nil {
 		return proof, nil
 	}
-	valid, fresh := false, false
-	if proof.Nonce != "" {
-		valid, fresh = a.options.Nonces.Check(proof.Nonce, now)
-	}
-	if !fresh {
-		p.nonce = a.options.Nonces.Current(now)
-	}
-	if !valid {
+	ok, next := a.options.Nonces.Judge(proof.Nonce, a.options.RequireNonce, now)
+	p.nonce = next
+	if !ok {
 		return nil, &Error{Status: http.StatusUnauthorized, Code: CodeUseDPoPNonce, Description: "put the nonce of the header DPoP-Nonce into the proof and try again"}
 	}
 	return proof, nil
 }
 
-// proofURLs is the address that a proof of this request is for: one below URL, whatever Host says. None for a request that has no path.
+// proofURLs are the addresses that a proof of this request may be for: those below URL and its aliases, whatever Host says. None for a request that has
+// no path.
 func (a *API) proofURLs(r *http.Request) []string {
 	path := r.URL.EscapedPath()
 	if !strings.HasPrefix(path, "/") {
@@ -80,11 +76,13 @@ func (a *API) proofURLs(r *http.Request) []string {
 	if path != a.path && !strings.HasPrefix(path, a.path+"/") {
 		path = a.path + path // something in front has taken it off
 	}
-	normal, ok := dpop.Normalize(a.origin + path)
-	if !ok {
-		return nil
+	var urls []string
+	for _, origin := range a.origins {
+		if normal, ok := dpop.Normalize(origin + path); ok {
+			urls = append(urls, normal)
+		}
 	}
-	return []string{normal}
+	return urls
 }
 
 // spend makes the proof one that nobody can use again. It comes after every other check, so that a request that is refused for another reason costs

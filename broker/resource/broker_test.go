@@ -126,7 +126,9 @@ func ath(token string) string {
 func TestATokenThatIsBoundToAKey(t *testing.T) {
 	e := Start(t, withAPIs)
 	for _, identifier := range []string{notesAPI, mailAPI} {
-		api := of(t, e, identifier, func(o *resource.Options) { o.URL = "https://api.example.com:443/v1" })
+		api := of(t, e, identifier, func(o *resource.Options) {
+			o.URL, o.Aliases = "https://api.example.com:443/v1", []string{"https://MTLS.example.com:443"}
+		})
 		h := api.Protect(hello)
 		key, other := e.NewKey(t), e.NewKey(t)
 		raw := serviceToken(t, e, identifier, key.TokenHeader(e))
@@ -139,6 +141,9 @@ func TestATokenThatIsBoundToAKey(t *testing.T) {
 				header["Dpop"] = proofs
 			}
 			return header
+		}
+		if got := call(t, h, "GET", "/v1/notes", with("DPoP", raw, proof("htu", "https://mtls.example.com/v1/notes")), ""); got.status != 200 {
+			t.Errorf("%s, for an alias: %s", identifier, got)
 		}
 		used := proof()
 		if got := call(t, h, "GET", "/v1/notes?x=1", with("DPoP", raw, used), ""); got.status != 200 {
@@ -157,6 +162,7 @@ func TestATokenThatIsBoundToAKey(t *testing.T) {
 			"for another method":                 {with("DPoP", raw, proof("htm", "POST")), "invalid_dpop_proof"},
 			"for another path":                   {with("DPoP", raw, proof("htu", "https://api.example.com/v1/mail")), "invalid_dpop_proof"},
 			"for the address that Host names":    {with("DPoP", raw, proof("htu", "http://127.0.0.1/v1/notes")), "invalid_dpop_proof"},
+			"for another path of an alias":       {with("DPoP", raw, proof("htu", "https://mtls.example.com/notes")), "invalid_dpop_proof"},
 			"for the path without its beginning": {with("DPoP", raw, proof("htu", "https://api.example.com/notes")), "invalid_dpop_proof"},
 			"for another token":                  {with("DPoP", raw, proof("ath", ath(plain))), "invalid_dpop_proof"},
 			"for no token":                       {with("DPoP", raw, proof("ath", nil)), "invalid_dpop_proof"},
@@ -207,7 +213,7 @@ func TestNoncesAndASharedMemory(t *testing.T) {
 	var claimed []string
 	var fault error
 	api := of(t, e, notesAPI, func(o *resource.Options) {
-		o.Nonces = nonces
+		o.Nonces, o.RequireNonce = nonces, true
 		o.Replay = func(_ context.Context, key string, expires time.Time) error {
 			if left := expires.Sub(e.Clock.Now()); left < dpop.MaxAge || left > 5*time.Minute {
 				t.Errorf("to be remembered for %v", left)

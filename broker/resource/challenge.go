@@ -141,7 +141,7 @@ func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 // challenges are one of each scheme. The scheme that was used says what was wrong; the other one that it is there too.
 func (a *API) challenges(e *Error) []string {
 	none := &Error{need: e.need}
-	if a.origin == "" { // there is no URL that a proof could be for
+	if len(a.origins) == 0 { // there is no URL that a proof could be for
 		return []string{a.challenge(bearer, e)}
 	}
 	if e.scheme == dpop.Scheme {

@@ -53,7 +53,7 @@ func (a *API) Metadata() http.Handler {
 	if a.options.AllowQuery {
 		m.BearerMethods = append(m.BearerMethods, "query")
 	}
-	if a.origin != "" {
+	if len(a.origins) > 0 {
 		m.DPoPAlgs = dpop.Algorithms()
 	}
 	body, err := json.Marshal(m)

@@ -27,6 +27,9 @@ type Options struct {
 	//
 	// A request's path may begin with URL's, or lack it where something in front has taken it off. The Host header decides nothing.
 	URL string
+	// Aliases are other origins at which clients reach the API, under the same paths, such as one that asks for certificates. DPoP proofs may be for
+	// these too.
+	Aliases []string
 	// MetadataURL is where the metadata of RFC 9728 is, if not at MetadataPath of URL's host.
 	MetadataURL string
 
@@ -54,8 +57,9 @@ type Options struct {
 	// Replay remembers that a DPoP proof was used, under key, until expires; ErrReplayed if it was before. nil: a bounded memory of this process. An
 	// API on several nodes wants one that they share (RFC 9449 section 11.1).
 	Replay func(ctx context.Context, key string, expires time.Time) error
-	// Nonces demands nonces of the server in DPoP proofs (RFC 9449 section 9); nil: none are looked at.
-	Nonces *dpop.Nonces
+	// Nonces judges the nonces in DPoP proofs (RFC 9449 section 9), and RequireNonce refuses proofs without one. nil: none are looked at.
+	Nonces       *dpop.Nonces
+	RequireNonce bool
 
 	// Verifier says what a token says; nil: the keys that Issuer publishes, and its introspection.
 	Verifier Verifier
@@ -71,8 +75,8 @@ type Options struct {
 type API struct {
 	options     Options
 	verifier    Verifier
-	origin      string // of URL: scheme and host; "" if there is none
-	path        string // of URL, without a slash at the end
+	origins     []string // scheme and host, of URL first; none if there is none
+	path        string   // of URL, without a slash at the end
 	metadataURL string
 	log         *slog.Logger
 	now         func() time.Time
@@ -154,9 +158,17 @@ func (a *API) locate() error {
 	if err != nil {
 		return fmt.Errorf("resource: URL: %w", err)
 	}
-	a.origin, a.path = u.Scheme+"://"+u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
+	a.origins, a.path = []string{u.Scheme + "://" + u.Host}, strings.TrimSuffix(u.EscapedPath(), "/")
 	if a.metadataURL == "" {
-		a.metadataURL = a.origin + a.MetadataPath()
+		a.metadataURL = a.origins[0] + a.MetadataPath()
+	}
+	for _, alias := range o.Aliases {
+		normal, ok := dpop.Normalize(alias)
+		origin := strings.TrimSuffix(normal, "/")
+		if !ok || strings.Count(origin, "/") != len("//") {
+			return fmt.Errorf("resource: the alias %q is not the origin of an address of http or https", alias)
+		}
+		a.origins = append(a.origins, origin)
 	}
 	return nil
 }

@@ -358,6 +358,8 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"fragment":               func(o *resource.Options) { o.Identifier = "https://a/#b" },
 		"absolute":               func(o *resource.Options) { o.Identifier = "urn:a\"b" },
 		"URL \"ftp:":             func(o *resource.Options) { o.URL = "ftp://x" },
+		"the alias \"http:":      func(o *resource.Options) { o.Aliases = []string{"https://x", "http:"} },
+		"the alias \"https://x/": func(o *resource.Options) { o.Aliases = []string{"https://x/v1"} },
 		"information":            func(o *resource.Options) { o.URL = "https://user:pw@x" },
 		"together or not at all": func(o *resource.Options) { o.ClientID, o.Verifier = "notes-server", nil },
 		"or not at all":          func(o *resource.Options) { o.ClientSecret, o.Verifier = "secret", nil },

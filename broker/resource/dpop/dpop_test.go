@@ -492,7 +492,7 @@ func (d digester) DigestMatches(purpose, digest, value string) bool {
 func TestNoncesLastForTwoWindows(t *testing.T) {
 	n, another := NewNonces(digester("k")), NewNonces(digester("other"))
 	start := now.Truncate(NonceWindow)
-	nonce := n.Current(start)
+	_, nonce := n.Judge("", true, start)
 	for _, c := range []struct {
 		at           time.Duration
 		valid, fresh bool
@@ -506,18 +506,23 @@ func TestNoncesLastForTwoWindows(t *testing.T) {
 		{2 * NonceWindow, false, false},
 		{24 * time.Hour, false, false},
 	} {
-		if valid, fresh := n.Check(nonce, start.Add(c.at)); valid != c.valid || fresh != c.fresh {
-			t.Errorf("after %s: valid %v, fresh %v", c.at, valid, fresh)
+		for _, isRequired := range []bool{true, false} {
+			if valid, next := n.Judge(nonce, isRequired, start.Add(c.at)); valid != c.valid || (next == "") != c.fresh {
+				t.Errorf("after %s: valid %v, next %q", c.at, valid, next)
+			}
 		}
 	}
-	if n.Current(start.Add(NonceWindow)) == nonce {
+	if _, next := n.Judge(nonce, true, start.Add(NonceWindow)); next == nonce {
 		t.Error("the next window has the same nonce")
 	}
-	if valid, _ := another.Check(nonce, start); valid {
+	if valid, _ := another.Judge(nonce, true, start); valid {
 		t.Error("a nonce of another keyring is valid")
 	}
-	if valid, _ := n.Check("", start); valid {
-		t.Error("no nonce is valid")
+	if valid, next := n.Judge("", true, start); valid || next != nonce {
+		t.Errorf("no nonce, where one is required: valid %v, next %q", valid, next)
+	}
+	if valid, next := n.Judge("", false, start); !valid || next != "" {
+		t.Errorf("no nonce, where none is required: valid %v, next %q", valid, next)
 	}
 }
 

@@ -33,14 +33,21 @@ func window(now time.Time, offset int64) string {
 	return strconv.FormatInt(now.Unix()/int64(NonceWindow/time.Second)+offset, 10)
 }
 
-// Current is the nonce to hand out.
-func (n *Nonces) Current(now time.Time) string {
-	return n.digester.Digest(noncePurpose, window(now, 0))
+// Judge says whether the nonce of a proof will do, "" if it has none. One that was sent is judged even where none is required (section 4.3 point 10). next is
+// the one to hand out with the answer, be it a refusal, before the client's own ends; "" if the client has a current one, or needs none.
+func (n *Nonces) Judge(nonce string, isRequired bool, now time.Time) (ok bool, next string) {
+	ok, fresh := !isRequired, !isRequired
+	if nonce != "" {
+		ok, fresh = n.check(nonce, now)
+	}
+	if !fresh {
+		next = n.digester.Digest(noncePurpose, window(now, 0))
+	}
+	return ok, next
 }
 
-// Check judges a nonce that a client sent. fresh says that it is the current one: where it is not, the client should be handed the
-// current one with the answer, before its own ends.
-func (n *Nonces) Check(nonce string, now time.Time) (valid, fresh bool) {
+// check judges a nonce that was sent. fresh says that it is the current one.
+func (n *Nonces) check(nonce string, now time.Time) (valid, fresh bool) {
 	switch matches := func(offset int64) bool {
 		return n.digester.DigestMatches(noncePurpose, nonce, window(now, offset))
 	}; {
