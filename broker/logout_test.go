@@ -865,3 +865,55 @@ func TestTheMetadataSaysWhatLogoutThereIs(t *testing.T) {
 		}
 	}
 }
+
+// Whoever runs an app that is known by the address of its metadata decides whether that answers. It must not be in their hand whether a person can sign
+// out, or an operator end an account; and once it answers again the app is told as any other.
+func TestAnAppWhoseMetadataCannotBeReadKeepsNobodySignedIn(t *testing.T) {
+	site, app := newAppSite(t), newReceiver(t)
+	Each(t, func(t *testing.T, e *Env) {
+		app.raw = nil
+		stranger := site.app("/client.json", "backchannel_logout_uri", app.URL+"/stranger")
+		document := site.answers["/client.json"]
+		leave := func(b *Browser, params string) {
+			t.Helper()
+			page := b.Get(e.Issuer + "/logout" + params)
+			if len(page.Forms) > 0 && page.Status == http.StatusOK {
+				page = page.Submit(0, "")
+			}
+			if page.Status != http.StatusOK || !strings.Contains(page.Body, "You are signed out") {
+				t.Errorf("signing out%s: %d %s", params, page.Status, page.Body)
+			}
+			if got := e.Code(t, b, Web, "prompt", "none").Get("error"); got != "login_required" {
+				t.Errorf("after signing out%s: %q", params, got)
+			}
+		}
+		one, two := NewBrowser(t), NewBrowser(t)
+		e.SignIn(t, one, stranger, "idp_hint", "google")
+		tokens := e.SignIn(t, two, stranger, "idp_hint", "google")
+		site.answer("/client.json", http.StatusServiceUnavailable)
+		e.Clock.Advance(3 * time.Hour) // beyond what a document serves for while its server does not answer
+
+		leave(one, "")
+		leave(two, "?"+url.Values{"id_token_hint": {tokens.String("id_token")}, "post_logout_redirect_uri": {"https://app.example/bye"}}.Encode())
+
+		three := NewBrowser(t)
+		account := e.Subject(t, e.SignIn(t, three, Web, "idp_hint", "google").String("access_token"))
+		if err := e.Broker.Managed.Disable(t.Context(), account); err != nil {
+			t.Errorf("disabling the account: %v", err)
+		}
+		if got := e.Code(t, three, Web, "prompt", "none").Get("error"); got != "login_required" {
+			t.Errorf("the account's session goes on: %q", got)
+		}
+
+		deliver(t, e.Broker)
+		if told := app.tokens(); len(told) != 0 {
+			t.Errorf("the app is told although nobody knows where: %v", told)
+		}
+		site.answer("/client.json", document)
+		e.Clock.Advance(time.Minute)
+		deliver(t, e.Broker)
+		if told := app.tokens(); len(told) < 2 {
+			t.Errorf("the app is told of %d sign-outs once its metadata can be read, want 2 and the account's end", len(told))
+		}
+	}, site.trusted(t))
+}

@@ -225,10 +225,13 @@ func (c *Courier) attempt(ctx context.Context, id string) error {
 	switch {
 	case errors.Is(err, registry.ErrNotFound), err == nil && client.BackchannelLogoutURI == "":
 		return c.settle(ctx, doc, "") // nobody is left to be told
-	case err != nil:
+	case err != nil && !errors.Is(err, registry.ErrUnavailable):
 		return err
 	}
-	status, failure := c.send(ctx, client, doc.ID, d, now)
+	status, failure := 0, err
+	if err == nil {
+		status, failure = c.send(ctx, client, doc.ID, d, now)
+	}
 	switch judge(status, failure) {
 	case delivered:
 		return c.settle(ctx, doc, "")

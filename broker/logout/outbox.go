@@ -103,14 +103,16 @@ func (o *Outbox) endSession(ctx context.Context, accountID, sid string) ([]*regi
 	newest := newestSignIns(grants)
 	for _, k := range sorted(newest) {
 		client, err := o.clients.Get(ctx, k.clientID)
-		if errors.Is(err, registry.ErrNotFound) {
+		switch {
+		case errors.Is(err, registry.ErrNotFound):
 			continue
+		case errors.Is(err, registry.ErrUnavailable):
+			err = o.addUnread(ctx, eventID(sid, newest[k].ID), k.clientID, accountID, sid)
+		case err == nil:
+			clients = append(clients, client)
+			err = o.add(ctx, eventID(sid, newest[k].ID), client, accountID, sid)
 		}
 		if err != nil {
-			return nil, err
-		}
-		clients = append(clients, client)
-		if err := o.add(ctx, eventID(sid, newest[k].ID), client, accountID, sid); err != nil {
 			return nil, err
 		}
 	}
@@ -132,6 +134,8 @@ func (o *Outbox) AccountEnded(ctx context.Context, accountID string) error {
 		switch {
 		case errors.Is(err, registry.ErrNotFound), err == nil && told[client.ID]:
 			continue
+		case errors.Is(err, registry.ErrUnavailable):
+			err = o.addUnread(ctx, eventID(k.sid, newest[k].ID), k.clientID, accountID, k.sid)
 		case err != nil:
 		case !client.BackchannelLogoutSession:
 			told[client.ID] = true
@@ -179,14 +183,25 @@ func (o *Outbox) add(ctx context.Context, id string, client *registry.Client, ac
 	if client.BackchannelLogoutURI == "" {
 		return nil
 	}
+	return o.write(ctx, id, client.ID, client.BackchannelLogoutURI, accountID, sid)
+}
+
+// addUnread is add for a client that is known by the address of its metadata, which cannot be read now. Its server has no say in whether a
+// session ends: where it is to be told, if at all, is found out when it is.
+func (o *Outbox) addUnread(ctx context.Context, id, clientID, accountID, sid string) error {
+	return o.write(ctx, id, clientID, clientID, accountID, sid)
+}
+
+// write writes a delivery that is for the host of uri to wait for.
+func (o *Outbox) write(ctx context.Context, id, clientID, uri, accountID, sid string) error {
 	now := o.now()
-	u, err := url.Parse(client.BackchannelLogoutURI)
+	u, err := url.Parse(uri)
 	if err != nil {
-		return fmt.Errorf("client %s: %w", client.ID, err) // the registry checked it
+		return fmt.Errorf("client %s: %w", clientID, err) // the registry checked it
 	}
 	doc := &Doc{
 		Meta:  store.Meta{ID: id, Expires: now.Add(memory)},
-		Value: Delivery{ClientID: client.ID, AccountID: accountID, SID: sid, Host: u.Host, CreatedAt: now, Due: now},
+		Value: Delivery{ClientID: clientID, AccountID: accountID, SID: sid, Host: u.Host, CreatedAt: now, Due: now},
 	}
 	if err := o.docs.Insert(ctx, doc); err != nil {
 		if errors.Is(err, store.ErrExists) {

@@ -183,6 +183,9 @@ func (s *Service) readLogout(ctx context.Context, params url.Values) (logoutRequ
 	}
 	if clientID != "" {
 		client, err := s.o.Clients.Get(ctx, clientID)
+		if errors.Is(err, registry.ErrUnavailable) {
+			return req, nil // nobody can say where it may have people go; they are signed out all the same
+		}
 		if err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return req, ourFault(err)
 		}
