@@ -131,11 +131,14 @@ func (r *reader) requirements(o *operation, n *yaml.Node) (sets [][]string, isPu
 	var refused []string
 	for _, alternative := range alternatives {
 		requirement := r.object(alternative)
-		if len(requirement.names) == 0 {
+		if len(requirement.names) == 0 && !isNull(alternative) {
 			isPublic = true
 			continue
 		}
 		set, problem := r.set(requirement)
+		if isNull(alternative) { // a dash with nothing behind it, which somebody has yet to write
+			problem = "there is nothing where a requirement should be; {} would say that no token is needed"
+		}
 		if problem != "" {
 			if len(refused) < maxReasons && !slices.Contains(refused, problem) {
 				refused = append(refused, problem)
