@@ -185,6 +185,9 @@ func TestTheConfigurationWinsOverWhatIsRegistered(t *testing.T) {
 		if !strings.Contains(e.Logs.String(), "resource server of an api that is not registered") || !strings.Contains(e.Logs.String(), todoAPI) {
 			t.Errorf("the log does not say that nobody has registered %s", todoAPI)
 		}
+		if s := e.Logs.String(); !strings.Contains(s, `has a scope that no api defines","client_id":"`+Web.ID+`","scope":"todo:read"`) || strings.Contains(s, `"scope":"openid"`) {
+			t.Error("the log does not say that nobody has defined its scopes, and theirs alone")
+		}
 		registerTodo(t, e)
 		e.Config.APIs = append(e.Config.APIs, config.API{Identifier: todoAPI, Name: "Ours", Scopes: []config.Scope{{Name: "ours", Sentence: "Ours"}}})
 		node := e.Node(t)

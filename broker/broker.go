@@ -317,14 +317,20 @@ func warnOfFixed(all []connectors.Connector, log *slog.Logger) {
 	}
 }
 
-// warnOfUnknownAPIs says which clients of the configuration answer for apis that nobody has registered. That is no error: an api may be registered
-// later, and until then there are no tokens to ask about.
+// warnOfUnknownAPIs says which clients of the configuration answer for apis that nobody has registered, or may ask for scopes that none defines. That is
+// no error: an api may be registered later, and until then there are no tokens of it.
 func warnOfUnknownAPIs(cfg *config.Config, apis *registry.APIs, log *slog.Logger) {
+	own := oauth.Scopes()
 	for i := range cfg.Clients {
 		for _, identifier := range cfg.Clients[i].ResourceServerOf {
 			if apis.Get(identifier) == nil {
 				log.Warn("a client of the configuration is the resource server of an api that is not registered",
 					slog.String("client_id", cfg.Clients[i].ClientID), slog.String("api", identifier))
+			}
+		}
+		for _, scope := range cfg.Clients[i].Scopes {
+			if _, ours := own[scope]; !ours && len(apis.WithScope(scope)) == 0 {
+				log.Warn("a client of the configuration has a scope that no api defines", slog.String("client_id", cfg.Clients[i].ClientID), slog.String("scope", scope))
 			}
 		}
 	}

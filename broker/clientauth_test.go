@@ -141,6 +141,40 @@ func keyClients(t testing.TB, uri string) func(*config.Config) {
 	}
 }
 
+// Whoever is refused is told little; the operator finds in the log which client it was, and why. What names no client is not repeated there: it may be a
+// secret that stands in the wrong place.
+func TestTheLogNamesTheClientThatIsRefused(t *testing.T) {
+	e := Start(t)
+	grant := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"none"}}
+	expectError(t, e.Post(t, "/token", Client{ID: Web.ID, Secret: "not-it"}, grant), "invalid_client")
+	expectError(t, e.Post(t, "/token", Client{ID: Web.Secret, Secret: Web.ID}, grant), "invalid_client")
+	expectError(t, e.Post(t, "/token", Web, grant), "invalid_grant")
+	NewBrowser(t).Get(e.AuthorizeURL(Web, "scope", "nonsense"))
+	var refused []map[string]any
+	for line := range strings.Lines(e.Logs.String()) {
+		var said map[string]any
+		if json.Unmarshal([]byte(line), &said) == nil && said["msg"] == "refused" {
+			refused = append(refused, said)
+		}
+	}
+	if len(refused) != 4 {
+		t.Fatalf("%d refusals: %v", len(refused), refused)
+	}
+	for i, want := range []any{Web.ID, nil, Web.ID, Web.ID} {
+		if refused[i]["client_id"] != want {
+			t.Errorf("the client is %v in %v", refused[i]["client_id"], refused[i])
+		}
+	}
+	if refused[0]["cause"] != "wrong secret" || !strings.Contains(e.Logs.String(), `"client_ip":"127.0.0.1","client_id":"`+Web.ID+`"`) {
+		t.Errorf("the log says\n%s", e.Logs.String())
+	}
+	for _, secret := range []string{Web.Secret, "not-it"} {
+		if strings.Contains(e.Logs.String(), secret) {
+			t.Errorf("%s is in the log", secret)
+		}
+	}
+}
+
 // Every way in which an assertion can be wrong, each of which has let somebody be a client that he is not, in some server (RFC 7523 section 3,
 // RFC 8725).
 func TestClientAssertions(t *testing.T) {

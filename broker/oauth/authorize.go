@@ -155,6 +155,9 @@ func (s *Server) askingClient(r *http.Request, query url.Values) (*registry.Clie
 		return nil, badPage("The app did not say who it is: the parameter client_id is missing.")
 	}
 	client, err := s.clients.Get(r.Context(), id)
+	if err == nil {
+		web.NoteClient(r.Context(), client.ID)
+	}
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
 		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echoWord(id), describable(invalidMetadata(err).Description))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/web"
 )
 
 // Client authentication (RFC 6749 section 2.3). Every endpoint that a client calls itself starts here: what the request
@@ -168,6 +169,9 @@ func (s *Server) authenticate(r *http.Request, p params) (*registry.Client, *Err
 // knownClient reads the client that a request names.
 func (s *Server) knownClient(ctx context.Context, id string) (*registry.Client, *Error) {
 	client, err := s.clients.Get(ctx, id)
+	if err == nil {
+		web.NoteClient(ctx, client.ID) // not an id that nobody has: it may be a secret in the wrong place
+	}
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		return nil, badClientBecause(err)

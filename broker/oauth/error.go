@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/portico-id/portico/broker/resource/challenge"
+	"github.com/portico-id/portico/broker/web"
 )
 
 // Error is a refusal with its three faces: Code and Description for the client, as its RFC names them; the
@@ -171,6 +172,9 @@ func (s *Server) logRefusal(ctx context.Context, e *Error) {
 	attrs := []slog.Attr{slog.String("error", e.Code), slog.String("description", describable(e.Description))}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.Any("cause", e.Cause))
+	}
+	if client := web.NotedClient(ctx); client != "" {
+		attrs = append(attrs, slog.String("client_id", client))
 	}
 	s.log.LogAttrs(ctx, level, "refused", attrs...)
 }

@@ -46,6 +46,7 @@ type Error struct {
 	need   Need
 	scheme string // that the token came with
 	nonce  string // to hand out
+	client string // that the token was issued to, for the log
 }
 
 func (e *Error) Error() string {

@@ -154,7 +154,7 @@ func TestTheLogSaysWhatIsWrongWithAToken(t *testing.T) {
 		want string
 	}{
 		"another issuer":     {said(), func(o *resource.Options) { o.Issuer += "/" }, `its issuer is \"` + i.url + `\", not \"` + i.url + `/\"`},
-		"another identifier": {said(), func(o *resource.Options) { o.Identifier += "/" }, `its audience is [\"` + notesAPI + `\"]`},
+		"another identifier": {said(), func(o *resource.Options) { o.Identifier += "/" }, `its audience is [\"` + notesAPI + `\"]","client_id":"shop"`},
 		"ended":              {said("exp", now.Add(-time.Minute).Unix()), nil, "it ended at " + now.Add(-time.Minute).Format(time.RFC3339) + ", and here it is " + now.Format(time.RFC3339)},
 		"of the future":      {said("iat", now.Add(time.Minute).Unix()), nil, "issued at " + now.Add(time.Minute).Format(time.RFC3339) + ", and here it is " + now.Format(time.RFC3339)},
 	} {

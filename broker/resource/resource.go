@@ -216,6 +216,7 @@ func (a *API) Check(r *http.Request, need Need) (*Token, error) {
 // passed is what is known of a request that may pass.
 type passed struct {
 	token   *Token
+	client  string // of a token that is the broker's, whether or not it will do
 	inQuery bool
 	nonce   string // to hand out
 }
@@ -230,7 +231,7 @@ func (a *API) check(r *http.Request, need Need) (*passed, error) {
 	}
 	if refusal != nil {
 		said := *refusal // a Verifier may have given the same one to others
-		said.scheme, said.need, said.nonce = s.scheme, need, p.nonce
+		said.scheme, said.need, said.nonce, said.client = s.scheme, need, p.nonce, p.client
 		return nil, &said
 	}
 	return p, nil
@@ -253,6 +254,7 @@ func (a *API) judge(r *http.Request, s sent, need Need, p *passed) *Error {
 	case t == nil:
 		return asError(errNoToken)
 	}
+	p.client = t.ClientID
 	now := a.now()
 	if refusal := t.stands(a.options.Issuer, a.options.Identifier, now); refusal != nil {
 		return refusal
@@ -297,6 +299,9 @@ func (a *API) logRefusal(r *http.Request, e *Error) {
 	}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.Any("cause", e.Cause))
+	}
+	if e.client != "" {
+		attrs = append(attrs, slog.String("client_id", e.client))
 	}
 	a.log.LogAttrs(ctx, level, "refused", attrs...)
 }

@@ -41,7 +41,7 @@ func (c *chain) log(x *exchange, r *http.Request, took time.Duration, panicked a
 	if x.ip.IsValid() {
 		ip = x.ip.String()
 	}
-	attrs := [9]slog.Attr{
+	attrs := [10]slog.Attr{
 		slog.String("request_id", x.id),
 		slog.String("method", r.Method),
 		slog.String("path", path),
@@ -51,10 +51,14 @@ func (c *chain) log(x *exchange, r *http.Request, took time.Duration, panicked a
 		slog.String("client_ip", ip),
 	}
 	n := 7
+	if x.client != "" {
+		attrs[n] = slog.String("client_id", x.client)
+		n++
+	}
 	if crashed {
-		attrs[7] = slog.String("panic", clip(fmt.Sprint(panicked), maxPanicBytes))
-		attrs[8] = slog.String("stack", clip(string(debug.Stack()), maxStackBytes))
-		n = 9
+		attrs[n] = slog.String("panic", clip(fmt.Sprint(panicked), maxPanicBytes))
+		attrs[n+1] = slog.String("stack", clip(string(debug.Stack()), maxStackBytes))
+		n += 2
 	}
 	c.Logger.LogAttrs(ctx, level, "request", attrs[:n]...)
 }

@@ -160,6 +160,7 @@ type exchange struct {
 	ip       netip.Addr
 	https    bool
 	returned bool // the handler came back without a panic
+	client   string
 	// certificate is what a trusted proxy says of the client's certificate, unread; see ClientCertificate.
 	certificate []string
 }
@@ -179,6 +180,22 @@ func (x *exchange) Value(key any) any {
 func RequestID(ctx context.Context) string {
 	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		return x.id
+	}
+	return ""
+}
+
+// NoteClient notes which client the request that ctx belongs to names, for the log. It is known to be registered, and no more than that: the request
+// may be about to fail for want of proof. The handler calls it before anything else of the request's may log.
+func NoteClient(ctx context.Context, id string) {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		x.client = id
+	}
+}
+
+// NotedClient is what NoteClient noted, or "".
+func NotedClient(ctx context.Context) string {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x.client
 	}
 	return ""
 }
