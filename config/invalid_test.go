@@ -128,9 +128,11 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		"a key without a certificate": {text: "tls: {key_file: a}\n", want: []string{
 			"portico.yaml:7: tls.cert_file: is missing; key_file needs it",
 		}},
-		"proxies": {text: "trusted_proxies: [10.0.0.1, proxy.example, 10.0.0.0/40]\n", want: []string{
+		"proxies": {text: "trusted_proxies: [10.0.0.1, proxy.example, 10.0.0.0/40, 0.0.0.0/0, '::/0']\n", want: []string{
 			`portico.yaml:7: trusted_proxies[1]: "proxy.example" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8`,
 			`portico.yaml:7: trusted_proxies[2]: "10.0.0.0/40" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8`,
+			`portico.yaml:7: trusted_proxies[3]: "0.0.0.0/0" is everybody, and whoever is trusted says whose address and whose certificate a request has; name the proxy, or its network`,
+			`portico.yaml:7: trusted_proxies[4]: "::/0" is everybody, and whoever is trusted says whose address and whose certificate a request has; name the proxy, or its network`,
 		}},
 
 		// The store and the keyring.

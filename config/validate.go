@@ -62,8 +62,11 @@ func (c *Config) validate() Problems {
 	v.listen("listen", c.Listen)
 	v.tls(c)
 	for i, proxy := range c.TrustedProxies {
-		if _, err := parseProxy(proxy); err != nil {
+		switch prefix, err := parseProxy(proxy); {
+		case err != nil:
 			v.add(item("trusted_proxies", i), quote(proxy)+" is neither an address nor a CIDR; write 10.0.0.7 or 10.0.0.0/8")
+		case prefix.Bits() == 0: // RFC 9700 section 4.13
+			v.add(item("trusted_proxies", i), quote(proxy)+" is everybody, and whoever is trusted says whose address and whose certificate a request has; name the proxy, or its network")
 		}
 	}
 	v.mtls(c)
