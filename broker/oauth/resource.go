@@ -15,6 +15,7 @@ import (
 	"github.com/portico-id/portico/broker/replay"
 	"github.com/portico-id/portico/broker/resource"
 	"github.com/portico-id/portico/broker/token"
+	"github.com/portico-id/portico/broker/web"
 )
 
 // Where the broker protects something by access tokens itself, at the forward-auth endpoint and at userinfo, it does so with the middleware that APIs in
@@ -41,7 +42,7 @@ type ownTokens struct {
 
 // Verify implements resource.Verifier. The token says what it allows at the api, and nothing of others.
 func (v ownTokens) Verify(ctx context.Context, raw string) (*resource.Token, error) {
-	access, t, err := v.opened(raw)
+	access, t, err := v.opened(ctx, raw)
 	if err != nil || !slices.Contains(access.Audience, v.api) {
 		return t, err
 	}
@@ -57,11 +58,12 @@ func (v ownTokens) Verify(ctx context.Context, raw string) (*resource.Token, err
 
 // opened is what an access token of the broker's says, for itself and as the middleware takes it. Scopes and details are missing there, since they depend on
 // the api: so does whether the token is for it, which the middleware judges in its own words.
-func (s *Server) opened(raw string) (*token.Access, *resource.Token, error) {
+func (s *Server) opened(ctx context.Context, raw string) (*token.Access, *resource.Token, error) {
 	access, _, err := s.access.Verify(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", resource.ErrInvalidToken, err)
 	}
+	web.NoteClient(ctx, access.ClientID)
 	return access, &resource.Token{
 		Subject: access.Subject, ClientID: access.ClientID, Issuer: s.issuer, ID: access.ID, Audience: access.Audience,
 		IssuedAt: access.IssuedAt, ExpiresAt: access.ExpiresAt, AuthTime: access.AuthTime, ACR: access.ACR,

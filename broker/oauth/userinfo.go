@@ -71,7 +71,7 @@ type userinfoTokens struct{ *Server }
 
 // Verify implements resource.Verifier.
 func (v userinfoTokens) Verify(ctx context.Context, raw string) (*resource.Token, error) {
-	access, t, err := v.opened(raw)
+	access, t, err := v.opened(ctx, raw)
 	if err != nil || !slices.Contains(access.Audience, v.issuer) {
 		return t, err
 	}
