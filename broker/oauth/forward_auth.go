@@ -18,6 +18,7 @@ import (
 
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/resource"
+	"github.com/portico-id/portico/broker/resource/challenge"
 )
 
 // The forward-auth endpoint answers reverse proxies that ask about each request before they pass it on: nginx (auth_request), Traefik
@@ -387,7 +388,7 @@ func asciiJSON(raw json.RawMessage) string {
 // turnAway refuses what did not get as far as a token.
 func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, e *Error) {
 	if e.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer error="`+e.Code+`", error_description="`+describable(e.Description)+`"`)
+		w.Header().Set("WWW-Authenticate", challenge.New("Bearer", "error", e.Code, "error_description", e.Description))
 	}
 	s.writeError(w, r, e)
 }

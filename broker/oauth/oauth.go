@@ -7,7 +7,7 @@
 //
 // The files follow a request: par.go and request_object.go (where its parameters come from), strangers.go (how many are kept), authorize.go (begin and judge), claims.go,
 // acr.go, profile.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
-// grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, forward_auth.go, metadata.go. What the client is told of an error is in error.go.
+// grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, forward_auth.go, resource.go (what these two share), metadata.go. What the client is told of an error is in error.go.
 package oauth
 
 import (

@@ -17,6 +17,7 @@ import (
 	"github.com/portico-id/portico/broker/keyset"
 	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/web"
 )
 
@@ -169,11 +170,11 @@ func managementToken(r *http.Request) string {
 // refuseRegistrar answers one who may not be here, as RFC 6750 section 3 words it.
 func (s *Server) refuseRegistrar(w http.ResponseWriter, r *http.Request, e *Error) {
 	s.logRefusal(r.Context(), e)
-	challenge := `Bearer realm="portico"`
-	if managementToken(r) != "" { // section 3.1: who sends none is told nothing but how to come back
-		challenge += `, error="` + e.Code + `"`
+	code := e.Code
+	if managementToken(r) == "" { // section 3.1: who sends none is told nothing but how to come back
+		code = ""
 	}
-	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("WWW-Authenticate", challenge.New("Bearer", "realm", "portico", "error", code))
 	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
 }
 

@@ -10,5 +10,5 @@
 // RFC 9470). What is refused is told why, and where tokens are to be had (challenge.go: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728).
 //
 // It imports nothing of the broker but its own sub-packages, so that an API that uses it takes along no broker. The broker's forward-auth endpoint
-// is built on it too, so that both doors answer alike.
+// and userinfo are built on it too, so that all doors answer alike.
 package resource
