@@ -62,23 +62,7 @@ func sign(t testing.TB, alg string, key any, header map[string]string, claims ma
 	for name, value := range header {
 		options.WithHeader(jose.HeaderKey(name), value)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: key}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	object, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := object.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return SignJWT(t, jose.SignatureAlgorithm(alg), key, options, claims)
 }
 
 // claimsOf are those of a good client assertion, changed by edits (a nil value removes).

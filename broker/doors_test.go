@@ -1,8 +1,6 @@
 package broker_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -188,8 +186,7 @@ func sameAtEveryDoor(t *testing.T, e *Env, api, other registry.API) {
 	}
 	key, another := e.NewKey(t), e.NewKey(t)
 	proof := func(k *Key, token, method, path string, edits ...any) string {
-		sum := sha256.Sum256([]byte(token))
-		return k.Proof(method, api.URL+path, append([]any{"ath", base64.RawURLEncoding.EncodeToString(sum[:])}, edits...)...)
+		return k.Proof(method, api.URL+path, append([]any{"ath", TokenHash(token)}, edits...)...)
 	}
 
 	expired, old := own(api, "doors:read doors:write", nil), persons()

@@ -138,8 +138,7 @@ func TestAStolenBoundTokenIsOfNoUse(t *testing.T) {
 		access := signInBound(t, e, Native, key).String("access_token")
 		other := signInBound(t, e, Native, key).String("access_token")
 		unbound := e.SignIn(t, NewBrowser(t), Native, "idp_hint", "google").String("access_token")
-		sum := sha256.Sum256([]byte(access))
-		ath := base64.RawURLEncoding.EncodeToString(sum[:])
+		ath := TokenHash(access)
 		target := e.Issuer + "/userinfo"
 
 		with := func(scheme, token string, proofs ...string) http.Header {
@@ -378,23 +377,8 @@ func TestAProofOfAProfiledClientNeedsAStrongAlgorithm(t *testing.T) {
 		t.Fatal(err)
 	}
 	header := func(alg jose.SignatureAlgorithm) http.Header {
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: private}, (&jose.SignerOptions{EmbedJWK: true}).WithType(dpop.Type))
-		if err != nil {
-			t.Fatal(err)
-		}
-		payload, err := json.Marshal(map[string]any{"jti": rand.Text(), "htm": "POST", "htu": f.Issuer + "/token", "iat": f.Clock.Now().Unix()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		signed, err := signer.Sign(payload)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := signed.CompactSerialize()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return http.Header{"Dpop": {raw}}
+		claims := map[string]any{"jti": rand.Text(), "htm": "POST", "htu": f.Issuer + "/token", "iat": f.Clock.Now().Unix()}
+		return http.Header{"Dpop": {SignJWT(t, alg, private, (&jose.SignerOptions{EmbedJWK: true}).WithType(dpop.Type), claims)}}
 	}
 	redeem := func(code string, h http.Header) *Response {
 		assertion := f.private.sign(t, "", claimsOf(f.Env, f.client.ID))

@@ -5,9 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"testing"
 	"time"
@@ -48,29 +46,13 @@ func (k *Key) Proof(method, url string, edits ...any) string {
 			claims[name] = edits[i+1]
 		}
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	return k.Sign((&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"), payload)
+	return SignJWT(k.t, jose.ES256, k.private, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"), claims)
 }
 
 // Sign signs any payload with the key.
 func (k *Key) Sign(options *jose.SignerOptions, payload []byte) string {
 	k.t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: k.private}, options)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	return raw
+	return SignJWT(k.t, jose.ES256, k.private, options, payload)
 }
 
 // TokenHeader is the header of a request to the token endpoint that proves the key.
@@ -88,8 +70,7 @@ func (k *Key) UserinfoHeader(e *Env, token string, edits ...any) http.Header {
 // ResourceHeader is the header of a request to any API with a bound access token and its proof.
 func (k *Key) ResourceHeader(method, url, token string, edits ...any) http.Header {
 	k.t.Helper()
-	sum := sha256.Sum256([]byte(token))
-	edits = append([]any{"ath", base64.RawURLEncoding.EncodeToString(sum[:])}, edits...)
+	edits = append([]any{"ath", TokenHash(token)}, edits...)
 	return http.Header{"Authorization": {"DPoP " + token}, "Dpop": {k.Proof(method, url, edits...)}}
 }
 

@@ -116,12 +116,6 @@ func TestTheBrokersTokens(t *testing.T) {
 	}, withAPIs)
 }
 
-// ath is the hash of a token that a proof holds (RFC 9449 section 4.2).
-func ath(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
 // RFC 9449 section 7: a token that is bound to a key works with a proof of that key for this request, once, and with nothing else.
 func TestATokenThatIsBoundToAKey(t *testing.T) {
 	e := Start(t, withAPIs)
@@ -134,7 +128,9 @@ func TestATokenThatIsBoundToAKey(t *testing.T) {
 		raw := serviceToken(t, e, identifier, key.TokenHeader(e))
 		plain := serviceToken(t, e, identifier, nil)
 		const at = "https://api.example.com/v1/notes"
-		proof := func(edits ...any) string { return key.Proof("GET", at, append([]any{"ath", ath(raw)}, edits...)...) }
+		proof := func(edits ...any) string {
+			return key.Proof("GET", at, append([]any{"ath", TokenHash(raw)}, edits...)...)
+		}
 		with := func(scheme, token string, proofs ...string) http.Header {
 			header := authorization(scheme, token)
 			if len(proofs) > 0 {
@@ -158,17 +154,17 @@ func TestATokenThatIsBoundToAKey(t *testing.T) {
 			"stolen, as Bearer, with its proof":  {with("Bearer", raw, proof()), "invalid_token"},
 			"no proof":                           {with("DPoP", raw), "invalid_token"},
 			"two proofs":                         {with("DPoP", raw, proof(), proof()), "invalid_dpop_proof"},
-			"another key's proof":                {with("DPoP", raw, other.Proof("GET", at, "ath", ath(raw))), "invalid_token"},
+			"another key's proof":                {with("DPoP", raw, other.Proof("GET", at, "ath", TokenHash(raw))), "invalid_token"},
 			"for another method":                 {with("DPoP", raw, proof("htm", "POST")), "invalid_dpop_proof"},
 			"for another path":                   {with("DPoP", raw, proof("htu", "https://api.example.com/v1/mail")), "invalid_dpop_proof"},
 			"for the address that Host names":    {with("DPoP", raw, proof("htu", "http://127.0.0.1/v1/notes")), "invalid_dpop_proof"},
 			"for another path of an alias":       {with("DPoP", raw, proof("htu", "https://mtls.example.com/notes")), "invalid_dpop_proof"},
 			"for the path without its beginning": {with("DPoP", raw, proof("htu", "https://api.example.com/notes")), "invalid_dpop_proof"},
-			"for another token":                  {with("DPoP", raw, proof("ath", ath(plain))), "invalid_dpop_proof"},
+			"for another token":                  {with("DPoP", raw, proof("ath", TokenHash(plain))), "invalid_dpop_proof"},
 			"for no token":                       {with("DPoP", raw, proof("ath", nil)), "invalid_dpop_proof"},
 			"of minutes ago":                     {with("DPoP", raw, proof("iat", e.Clock.Now().Add(-3*time.Minute).Unix())), "invalid_dpop_proof"},
 			"what is no proof":                   {with("DPoP", raw, raw), "invalid_dpop_proof"},
-			"a token without a key":              {with("DPoP", plain, key.Proof("GET", at, "ath", ath(plain))), "invalid_token"},
+			"a token without a key":              {with("DPoP", plain, key.Proof("GET", at, "ath", TokenHash(plain))), "invalid_token"},
 		} {
 			got := call(t, h, "GET", "/v1/notes", c.header, "")
 			said := strings.Join(got.challenges, "\n")
@@ -225,7 +221,7 @@ func TestNoncesAndASharedMemory(t *testing.T) {
 	key := e.NewKey(t)
 	raw := serviceToken(t, e, notesAPI, key.TokenHeader(e))
 	do := func(edits ...any) answer {
-		proof := key.Proof("GET", notesAPI, append([]any{"ath", ath(raw)}, edits...)...)
+		proof := key.Proof("GET", notesAPI, append([]any{"ath", TokenHash(raw)}, edits...)...)
 		return call(t, api.Protect(hello), "GET", "/notes", http.Header{"Authorization": {"DPoP " + raw}, "Dpop": {proof}}, "")
 	}
 	got := do()

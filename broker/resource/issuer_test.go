@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/portico-id/portico/broker/brokertest"
 	"github.com/portico-id/portico/broker/resource"
 )
 
@@ -164,23 +165,7 @@ func (k *signingKey) sign(typ string, claims any) string {
 
 func signWith(t testing.TB, alg jose.SignatureAlgorithm, key any, header map[jose.HeaderKey]any, claims any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, &jose.SignerOptions{ExtraHeaders: header})
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return brokertest.SignJWT(t, alg, key, &jose.SignerOptions{ExtraHeaders: header}, claims)
 }
 
 // claims are those of a good access token, changed by edits ("name", value pairs; nil removes).

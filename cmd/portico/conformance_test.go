@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -395,23 +394,7 @@ func (p *plan) signJWT(alg jose.SignatureAlgorithm, key any, kid, typ string, cl
 	if typ != "" {
 		options.WithType(jose.ContentType(typ))
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, options)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	object, err := signer.Sign(payload)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	raw, err := object.CompactSerialize()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return raw
+	return brokertest.SignJWT(p.t, alg, key, options, claims)
 }
 
 // over changes claims; nil takes away.
@@ -1038,8 +1021,7 @@ func (f *fapi) thumbprint() string {
 func (f *fapi) proof(method, target, access string) string {
 	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": target, "iat": time.Now().Unix()}
 	if access != "" {
-		sum := sha256.Sum256([]byte(access))
-		claims["ath"] = base64.RawURLEncoding.EncodeToString(sum[:])
+		claims["ath"] = brokertest.TokenHash(access)
 	}
 	raw := f.signJWT(jose.ES256, f.dpop, "", "dpop+jwt", over(claims, f.proofs))
 	f.proofs = nil

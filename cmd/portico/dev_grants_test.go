@@ -83,27 +83,11 @@ func TestDevHasEveryGrantOn(t *testing.T) {
 func (d *dev) assertion(t *testing.T) string {
 	t.Helper()
 	key := readKey(t, d.TrustedIssuer["key_file"])
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(d.TrustedIssuer["alg"]), Key: key}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	now := time.Now()
-	claims, err := json.Marshal(map[string]any{
+	return brokertest.SignJWT(t, jose.SignatureAlgorithm(d.TrustedIssuer["alg"]), key, nil, map[string]any{
 		"iss": d.TrustedIssuer["issuer"], "sub": d.TrustedIssuer["subject"], "aud": d.Issuer, "jti": token.NewID(),
 		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }
 
 func readKey(t *testing.T, file string) *ecdsa.PrivateKey {

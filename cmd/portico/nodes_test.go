@@ -178,23 +178,7 @@ func (n *nodes) sign(typ string, embed bool, claims map[string]any) string {
 	if !embed {
 		options.WithHeader("kid", "1")
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: n.key}, options.WithType(jose.ContentType(typ)))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	payload, err := json.Marshal(all)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return raw
+	return brokertest.SignJWT(n.t, jose.ES256, n.key, options.WithType(jose.ContentType(typ)), all)
 }
 
 func (n *nodes) assertion() string {
