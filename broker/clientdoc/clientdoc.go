@@ -29,11 +29,6 @@ const (
 	maxDocument = 5 << 10
 	// maxClients bounds the documents that are kept. Parsed, one is some 10 KiB at most.
 	maxClients = 1024
-	// minAge and maxAge bound how long a document is taken for current, whatever its server says (section 5.2): a change is seen after
-	// maxAge at the latest, and nobody is asked more often than each minAge. defaultAge is for a server that does not say.
-	minAge     = time.Minute
-	defaultAge = 5 * time.Minute
-	maxAge     = time.Hour
 	// maxStale is how long a document serves beyond its time while its server does not answer: a restart there must not end what
 	// people do here. A server that answers, and has no document any more, is believed at once.
 	maxStale = time.Hour
@@ -188,7 +183,7 @@ func (d *Documents) ask(ctx context.Context, id string, e *entry) {
 	defer d.mu.Unlock()
 	switch {
 	case err == nil:
-		e.client, e.freshUntil, e.err = &client, d.o.Now().Add(age(response)), fmt.Errorf("%w: %w", registry.ErrUnavailable, errOld)
+		e.client, e.freshUntil, e.err = &client, d.o.Now().Add(response.FreshFor()), fmt.Errorf("%w: %w", registry.ErrUnavailable, errOld)
 	case definite(err):
 		e.client, e.err = nil, fmt.Errorf("%w: %w", registry.ErrNotFound, err)
 	default:
@@ -220,12 +215,4 @@ func (d *Documents) read(id string, response *fetch.Response) (registry.Client, 
 		return registry.Client{}, fmt.Errorf("%w: the document is served as %.64q, not as application/json", registry.ErrInvalid, t)
 	}
 	return d.o.Policy.FromDocument(id, response.Body)
-}
-
-// age is how long a document is current.
-func age(response *fetch.Response) time.Duration {
-	if !response.Cacheable {
-		return defaultAge
-	}
-	return min(max(response.MaxAge, minAge), maxAge)
 }

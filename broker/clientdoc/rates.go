@@ -3,7 +3,7 @@ package clientdoc
 import "time"
 
 // How many documents may be fetched in a minute, by this node: for one who asks, from one host, and altogether. A host that serves
-// many apps is asked for each once in minAge at the most; an asker is a person, or an office behind one address.
+// many apps is asked for each once in fetch.MinFresh at the most; an asker is a person, or an office behind one address.
 const (
 	perAsker = 30
 	perHost  = 60

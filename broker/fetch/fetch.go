@@ -90,6 +90,22 @@ type Response struct {
 	Cacheable bool
 }
 
+// Bounds of FreshFor. What was withdrawn is seen after maxFresh at the latest, and nobody is asked more often than each MinFresh without need. DefaultFresh
+// is for a server that does not say.
+const (
+	MinFresh     = time.Minute
+	DefaultFresh = 5 * time.Minute
+	maxFresh     = time.Hour
+)
+
+// FreshFor is how long the answer is to be taken for current, by what its server says of it, within bounds.
+func (r *Response) FreshFor() time.Duration {
+	if !r.Cacheable {
+		return DefaultFresh
+	}
+	return min(max(r.MaxAge, MinFresh), maxFresh)
+}
+
 // New makes a Client. It does no IO.
 func New(o Options) *Client {
 	dialer := &net.Dialer{Timeout: dialTimeout}

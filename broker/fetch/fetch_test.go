@@ -116,3 +116,17 @@ func TestAnswersAreBoundedAndJudged(t *testing.T) {
 		t.Errorf("a POST: %d %v", status, err)
 	}
 }
+
+// A server can neither have its answers kept for ever, nor have the broker ask all the time.
+func TestHowLongAnAnswerIsCurrentIsBounded(t *testing.T) {
+	for said, want := range map[time.Duration]time.Duration{
+		0: MinFresh, time.Second: MinFresh, 10 * time.Minute: 10 * time.Minute, 1000 * time.Hour: maxFresh,
+	} {
+		if got := (&Response{MaxAge: said, Cacheable: true}).FreshFor(); got != want {
+			t.Errorf("of %s: got %s, want %s", said, got, want)
+		}
+	}
+	if got := (&Response{}).FreshFor(); got != DefaultFresh {
+		t.Errorf("of a server that does not say: got %s, want %s", got, DefaultFresh)
+	}
+}

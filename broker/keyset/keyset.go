@@ -37,11 +37,6 @@ const (
 	maxEntries = 512
 	// MaxSetBytes bounds a set as text, registered or fetched: some twenty RSA keys of 4096 bits with their certificates.
 	MaxSetBytes = 32 << 10
-	// defaultAge is how long a fetched set is taken for current if its server does not say, minAge and maxAge bound what it says: a
-	// key that was withdrawn works no longer than maxAge, and nobody is asked more often than each minAge without need.
-	defaultAge = 5 * time.Minute
-	minAge     = time.Minute
-	maxAge     = time.Hour
 	// maxStale is how long a set serves beyond its time while its server does not answer. It outlasts a restart and a bad
 	// deployment; much longer would let whoever can keep the server down keep a withdrawn key alive.
 	maxStale = time.Hour
@@ -218,15 +213,7 @@ func (k *Keys) read(ctx context.Context, uri string) (s *set, current time.Durat
 		return nil, 0, err
 	}
 	s, err = parseSet(response.Body)
-	return s, age(response), err
-}
-
-// age is how long a set is current, by what its server says of it.
-func age(response *fetch.Response) time.Duration {
-	if !response.Cacheable {
-		return defaultAge
-	}
-	return min(max(response.MaxAge, minAge), maxAge)
+	return s, response.FreshFor(), err
 }
 
 // inline is the set of a registered text, which is parsed once.

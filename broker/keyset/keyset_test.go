@@ -355,23 +355,10 @@ func TestAnAddressIsAskedSeldom(t *testing.T) {
 	expect("a new key at its first use", verify("new", k.other), nil, 3)
 	expect("the old one, which is withdrawn", verify("old", k.ec), ErrNoKey, 3)
 
-	c.advance(defaultAge - time.Second)
+	c.advance(fetch.DefaultFresh - time.Second)
 	expect("before the time is over", verify("new", k.other), nil, 3)
 	c.advance(time.Second)
 	expect("when the time is over", verify("new", k.other), nil, 4)
-}
-
-func TestHowLongASetIsCurrentIsBounded(t *testing.T) {
-	for said, want := range map[time.Duration]time.Duration{
-		0: minAge, time.Second: minAge, 10 * time.Minute: 10 * time.Minute, 1000 * time.Hour: maxAge,
-	} {
-		if got := age(&fetch.Response{MaxAge: said, Cacheable: true}); got != want {
-			t.Errorf("of %s: got %s, want %s", said, got, want)
-		}
-	}
-	if got := age(&fetch.Response{}); got != defaultAge {
-		t.Errorf("of a server that does not say: got %s, want %s", got, defaultAge)
-	}
 }
 
 // The server at the address is down, or serves a maintenance page: what it said before serves for an hour more, and no longer.
@@ -405,7 +392,7 @@ func TestAnOutageIsBridgedForAWhile(t *testing.T) {
 			t.Fatalf("during an outage: %v", err)
 		}
 	}
-	c.advance(defaultAge)
+	c.advance(fetch.DefaultFresh)
 	if err := verify(); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("after a long outage: got %v, want %v", err, ErrUnavailable)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/challenge"
 )
 
 // The bounds of time, to the second; what else is judged is shown through HTTP in broker/clientauth_test.go.
@@ -70,7 +71,7 @@ func FuzzAssertion(f *testing.F) {
 		if refusal == nil && (c.id == "" || c.method != registry.AuthPrivateKeyJWT && c.method != registry.AuthSecretJWT) {
 			t.Errorf("%q is from %+v", raw, c)
 		}
-		if refusal != nil && strings.ContainsAny(describable(refusal.Description), "\"\\\r\n") {
+		if refusal != nil && strings.ContainsAny(challenge.Text(refusal.Description), "\"\\\r\n") {
 			t.Errorf("%q is answered %q", raw, refusal.Description)
 		}
 		claims, err := parseAssertion(payload)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/token"
 	"github.com/portico-id/portico/broker/web"
 )
@@ -40,7 +41,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		s.showError(w, r, badRequestPage("The address cannot be read: "+describable(err.Error())))
+		s.showError(w, r, badRequestPage("The address cannot be read: "+challenge.Text(err.Error())))
 		return
 	}
 	client, page := s.askingClient(r, query)
@@ -160,7 +161,7 @@ func (s *Server) askingClient(r *http.Request, query url.Values) (*registry.Clie
 	}
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
-		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echoWord(id), describable(invalidMetadata(err).Description))
+		page := badPage("The app calls itself '%s', and what is to be read of it there is not valid: %s.", echoWord(id), challenge.Text(invalidMetadata(err).Description))
 		page.Cause = err
 		return nil, page
 	case errors.Is(err, registry.ErrUnavailable):

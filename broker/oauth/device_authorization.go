@@ -8,6 +8,7 @@ import (
 	"github.com/portico-id/portico/broker/device"
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/challenge"
 	"github.com/portico-id/portico/broker/web"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) startDevice(r *http.Request) (*deviceResponse, error) {
 // origin is where a request came from, as the person is told. What the device says of itself is its word: ASCII that prints, and no
 // sentence of any length.
 func origin(r *http.Request) device.Origin {
-	o := device.Origin{UserAgent: describable(r.UserAgent())}
+	o := device.Origin{UserAgent: challenge.Text(r.UserAgent())}
 	if ip := web.ClientIP(r.Context()); ip.IsValid() {
 		o.Address = ip.String()
 	}

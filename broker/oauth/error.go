@@ -121,9 +121,6 @@ type errorBody struct {
 	Description string `json:"error_description,omitempty"`
 }
 
-// describable is what an error_description may hold. What strangers sent may be echoed in one.
-func describable(s string) string { return challenge.Text(s) }
-
 // echoLimit bounds how much of a stranger's value a description repeats.
 const echoLimit = 80
 
@@ -132,7 +129,7 @@ func echo(s string) string {
 	if len(s) > echoLimit {
 		s = s[:echoLimit] + "..."
 	}
-	return describable(s)
+	return challenge.Text(s)
 }
 
 // echoWord is echo for a page that people read: up to the first space, since whoever makes a link to here writes it, and a sentence of
@@ -155,7 +152,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
 	}
-	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
+	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: challenge.Text(e.Description)})
 }
 
 func (s *Server) logRefusal(ctx context.Context, e *Error) {
@@ -169,7 +166,7 @@ func (s *Server) logRefusal(ctx context.Context, e *Error) {
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("error", e.Code), slog.String("description", describable(e.Description))}
+	attrs := []slog.Attr{slog.String("error", e.Code), slog.String("description", challenge.Text(e.Description))}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.Any("cause", e.Cause))
 	}

@@ -175,7 +175,7 @@ func (s *Server) refuseRegistrar(w http.ResponseWriter, r *http.Request, e *Erro
 		code = ""
 	}
 	w.Header().Set("WWW-Authenticate", challenge.New("Bearer", "realm", "portico", "error", code))
-	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: describable(e.Description)})
+	writeJSON(w, e.Status, errorBody{Error: e.Code, Description: challenge.Text(e.Description)})
 }
 
 // readRegistration reads the JSON document that a registration or its change is.

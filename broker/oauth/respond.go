@@ -11,6 +11,7 @@ import (
 	"github.com/portico-id/portico/broker/flow"
 	"github.com/portico-id/portico/broker/grant"
 	"github.com/portico-id/portico/broker/registry"
+	"github.com/portico-id/portico/broker/resource/challenge"
 )
 
 // The response modes (OAuth 2.0 Multiple Response Type Encoding Practices section 2.1, OAuth 2.0 Form Post Response Mode).
@@ -38,7 +39,7 @@ func (s *Server) Respond(w http.ResponseWriter, r *http.Request, doc *flow.Doc) 
 	switch f.Step {
 	case flow.Failed:
 		answer.Set("error", f.Failure.Code)
-		answer.Set("error_description", describable(f.Failure.Description))
+		answer.Set("error_description", challenge.Text(f.Failure.Description))
 		client, err := s.unvouched(r, &f.Request)
 		if err != nil {
 			s.showError(w, r, internalPage(err))
