@@ -215,11 +215,13 @@ func (all *guards) find(named string, o *original, anyHost bool) (*guard, *regis
 	if e != nil && o.bare != o.url.Path && (look(o.bare) != g || g.endpoint(o.method, o.bare) != e) {
 		e = nil
 	}
-	if e == nil {
-		return nil, nil, fmt.Errorf("the api has no endpoint for %s %s", o.method, echo(o.url.Path))
-	}
-	if e.Denied {
-		return nil, nil, fmt.Errorf("the api lets nobody through to %s %s", o.method, echo(o.url.Path))
+	switch {
+	case !strings.HasPrefix(o.url.Path, g.path):
+		return nil, nil, fmt.Errorf("the endpoints of the api '%s' are below %s, and %s is not; let the proxy ask before it changes the path", echo(g.api.Identifier), echo(g.api.URL), echo(o.url.Path))
+	case e == nil:
+		return nil, nil, fmt.Errorf("the api '%s' has no endpoint for %s %s", echo(g.api.Identifier), o.method, echo(o.url.Path))
+	case e.Denied:
+		return nil, nil, fmt.Errorf("the api '%s' lets nobody through to %s %s", echo(g.api.Identifier), o.method, echo(o.url.Path))
 	}
 	return g, e, nil
 }

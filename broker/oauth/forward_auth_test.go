@@ -175,3 +175,23 @@ func mustJSON(v any) string {
 	}
 	return string(raw)
 }
+
+// An operator whose proxy asks in a wrong way reads in the log which api it was, and what to change.
+func TestForwardAuthSaysWhatIsWrong(t *testing.T) {
+	shut := endpoint("GET /shut")
+	shut.Scopes, shut.Denied = nil, true
+	all := guarded(t, registry.API{Identifier: "urn:v1", URL: "https://api.example/v1", Endpoints: append(endpoints("GET /notes"), shut)})
+	for target, want := range map[string]string{
+		"/notes":    "the endpoints of the api 'urn:v1' are below https://api.example/v1, and /notes is not; let the proxy ask before it changes the path",
+		"/v1/other": "the api 'urn:v1' has no endpoint for GET /v1/other",
+		"/v1/shut":  "the api 'urn:v1' lets nobody through to GET /v1/shut",
+	} {
+		o, err := readOriginal("GET", "https", "api.example", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := all.find("urn:v1", o, false); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", target, err, want)
+		}
+	}
+}
