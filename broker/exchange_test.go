@@ -405,3 +405,32 @@ func TestTokensOfAnAppThatIsGoneAreNotExchanged(t *testing.T) {
 	}
 	expectError(t, exchange(t, e, as, subject, "resource", notesAPI), "invalid_request")
 }
+
+// Two apis may have a scope of the same name. What the subject allows at one of them is nothing at the other, in a token for both neither; and who has
+// nothing of an api gets no token for it, which would open those of its endpoints that want no scope.
+func TestAnExchangeGainsNothingByNamingTwoAPIs(t *testing.T) {
+	hollow := Client{ID: "hollow", Secret: "hollow-secret-0123456789-0123456789-0123456"}
+	e := Start(t, withGateway, func(c *config.Config) {
+		mail := &c.APIs[1]
+		mail.AccessTokenFormat, mail.Scopes = "", append(mail.Scopes, config.Scope{Name: "notes:read", Sentence: "Read the notes in your mail"})
+		c.Clients = append(c.Clients, config.Client{
+			ClientID: hollow.ID, ClientSecret: config.NewSecret(hollow.Secret), Name: "Hollow",
+			Scopes: []string{"mail:read"}, GrantTypes: []string{grantExchange}, ResourceServerOf: []string{notesAPI},
+			TokenExchange: config.TokenExchange{SubjectClients: []string{"web"}, Modes: []string{"impersonation"}},
+		})
+	})
+	subject := e.SignIn(t, NewBrowser(t), Web, "idp_hint", "google", "scope", "openid notes:read", "resource", notesAPI).String("access_token")
+	both := exchange(t, e, gateway, subject, "resource", notesAPI, "resource", mailAPI)
+	if both.Status != http.StatusOK || both.String("scope") != "mail:read" {
+		t.Errorf("a token for both: %d %v", both.Status, both.Body)
+	}
+	if r := exchange(t, e, gateway, subject, "resource", notesAPI, "resource", mailAPI, "scope", "notes:read"); r.String("error") != "invalid_scope" {
+		t.Errorf("what one of both does not allow, by name: %d %v", r.Status, r.Body)
+	}
+	if r := exchange(t, e, gateway, subject, "resource", notesAPI, "scope", "notes:read"); r.Status != http.StatusOK {
+		t.Errorf("where the subject allows it: %d %v", r.Status, r.Body)
+	}
+	if r := exchange(t, e, hollow, subject, "resource", notesAPI); r.String("error") != "invalid_target" {
+		t.Errorf("a token without scopes, for an api that the client has nothing of: %d %v", r.Status, r.Body)
+	}
+}

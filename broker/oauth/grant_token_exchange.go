@@ -242,17 +242,13 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 	if len(t.audience) == 0 {
 		return nil, refuse(codeInvalidTarget, "an ID token is for no api; say with resource which one the new token is for")
 	}
-	var available []string
-	for _, identifier := range t.audience {
-		here := p.exchangeableAt(client, subject, gain, identifier)
-		if len(here) == 0 && !slices.Contains(subject.Audience, identifier) {
-			return nil, refuse(codeInvalidTarget, "this client cannot exchange the token for one for '%s'", echo(identifier))
-		}
-		for _, scope := range here {
-			if !slices.Contains(available, scope) {
-				available = append(available, scope)
-			}
-		}
+	var refusal *Error
+	if t.audience, refusal = p.reached(client, t.audience, len(w.resources) > 0); refusal != nil {
+		return nil, refusal
+	}
+	available, refusal := p.exchangeable(client, subject, gain, t.audience)
+	if refusal != nil {
+		return nil, refusal
 	}
 	if refusal := p.writtenFor(client, t); refusal != nil {
 		return nil, refusal
@@ -276,14 +272,42 @@ func (p *policy) exchange(client *registry.Client, subject *token.Access, w wish
 	}
 	for _, d := range asked {
 		// Only where subject and target are the same api: what was agreed to there is nothing elsewhere.
-		shared := slices.ContainsFunc(p.apis.WithDetails(d.kind), func(api *registry.API) bool {
-			return slices.Contains(t.audience, api.Identifier) && slices.Contains(subject.Audience, api.Identifier)
-		})
-		if shared && slices.Contains(client.DetailsTypes, d.kind) {
+		here, elsewhere := false, false
+		for _, api := range p.apis.WithDetails(d.kind) {
+			if slices.Contains(t.audience, api.Identifier) {
+				shared := slices.Contains(subject.Audience, api.Identifier)
+				here, elsewhere = here || shared, elsewhere || !shared
+			}
+		}
+		if here && !elsewhere && slices.Contains(client.DetailsTypes, d.kind) {
 			t.details = append(t.details, d)
 		}
 	}
 	return t, nil
+}
+
+// exchangeable are the scopes of a token for an audience: those that the client can have at each api of it that they mean something to. Two apis may have
+// one of the same name.
+func (p *policy) exchangeable(client *registry.Client, subject *token.Access, gain, audience []string) ([]string, *Error) {
+	var all []string
+	denied := map[string]bool{}
+	for _, identifier := range audience {
+		here := p.exchangeableAt(client, subject, gain, identifier)
+		if len(here) == 0 && !slices.Contains(subject.Audience, identifier) {
+			return nil, refuse(codeInvalidTarget, "this client cannot exchange the token for one for '%s'", echo(identifier))
+		}
+		for _, scope := range here {
+			if !slices.Contains(all, scope) {
+				all = append(all, scope)
+			}
+		}
+		for _, scope := range slices.Concat(subject.Scopes, gain) {
+			if !slices.Contains(here, scope) && p.isFor([]string{identifier}, p.own(scope), p.apis.WithScope(scope)) {
+				denied[scope] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(all, func(scope string) bool { return denied[scope] }), nil
 }
 
 // exchangeableAt are the scopes that the client can have of subject at an audience, all of which it is registered for: where subject is for it, what
