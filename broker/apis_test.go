@@ -209,6 +209,21 @@ func TestConsentSaysAnAPIsScopesInItsOwnWords(t *testing.T) {
 	}
 }
 
+// Two apis may define a type of the same name, and a request may name both: the person says yes to both, and so reads of both.
+func TestDetailsForTwoAPIsAreAskedAboutForBoth(t *testing.T) {
+	const other = "https://api.example.com/otherbank"
+	e := Start(t, withAPIs, func(c *config.Config) {
+		twin := c.APIs[2]
+		twin.Identifier, twin.Name = other, "Other Bank"
+		c.APIs = append(c.APIs, twin)
+	})
+	page := toOurPage(e, NewBrowser(t), Web, e.AuthorizeURL(Web, "idp_hint", "google", "scope", "openid", "authorization_details", allowedPay)+
+		"&"+url.Values{"resource": {bankAPI, other}}.Encode())
+	if !strings.Contains(page.Body, "(Bank, Other Bank)") {
+		t.Errorf("the page names one api alone:\n%s", page.Body)
+	}
+}
+
 // authorization_details are shown in plain words, asked about every time, and are in everything that comes of them (RFC 9396).
 func TestAuthorizationDetailsFromTheRequestToTheToken(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {

@@ -129,14 +129,17 @@ func (s *Service) askedDetails(ctx context.Context, req *flow.Request) ([]templa
 		kind := kindOf(object)
 		view := templates.DetailView{Type: kind}
 		names := slices.Sorted(maps.Keys(object))
+		var apis []string // all that the object is for; the first one's words
 		for _, api := range s.o.APIs.WithDetails(kind) {
-			if slices.Contains(req.Resources, api.Identifier) {
-				declared := api.Details(kind)
-				view.Sentence, view.API = declared.Sentence, api.Name
-				names = inOrder(names, declared)
-				break
+			if !slices.Contains(req.Resources, api.Identifier) {
+				continue
 			}
+			if declared := api.Details(kind); len(apis) == 0 {
+				view.Sentence, names = declared.Sentence, inOrder(names, declared)
+			}
+			apis = append(apis, api.Name)
 		}
+		view.API = strings.Join(apis, ", ")
 		for _, name := range names {
 			if name != "type" {
 				view.Fields = append(view.Fields, templates.DetailField{Name: name, Value: inWords(object[name])})
