@@ -58,7 +58,7 @@ type clientSettings struct {
 	LogoURI           *string        `help:"The app's logo, https." placeholder:"URL"`
 	RedirectURI       []string       `help:"Where the app takes its code: https, http on loopback, or a private-use scheme. Repeat it for more." placeholder:"URI" sep:"none"`
 	PostLogoutURI     []string       `help:"Where the app takes people after sign-out." name:"post-logout-redirect-uri" placeholder:"URI" sep:"none"`
-	Scope             []string       `help:"The scopes that the app may ask for (openid,profile,email,offline_access by default)." placeholder:"SCOPE"`
+	Scope             []string       `help:"The scopes that the app may ask for (openid,profile,email,offline_access by default), with commas or spaces between them." placeholder:"SCOPE"`
 	ResourceServerOf  []string       `help:"The APIs that the app is the server of: it may introspect their tokens. Repeat it for more." placeholder:"IDENTIFIER" sep:"none"`
 	Grant             []string       `help:"The grant types that the app may use (authorization_code,refresh_token by default)." placeholder:"GRANT"`
 	Connector         []string       `help:"The connectors that its people may sign in with (all by default)." placeholder:"NAME"`
@@ -113,7 +113,7 @@ func (s *clientSettings) apply(c *registry.Client) error {
 	set(&c.AccessTokenFormat, s.AccessTokenFormat)
 	setList(&c.RedirectURIs, s.RedirectURI)
 	setList(&c.PostLogoutRedirectURIs, s.PostLogoutURI)
-	setList(&c.Scopes, s.Scope)
+	setList(&c.Scopes, splitScopes(s.Scope))
 	setList(&c.ResourceServerOf, s.ResourceServerOf)
 	setList(&c.GrantTypes, s.Grant)
 	setList(&c.Connectors, s.Connector)
@@ -163,6 +163,18 @@ func setList(field *[]string, values []string) {
 	} else if len(values) > 0 {
 		*field = values
 	}
+}
+
+// splitScopes takes scopes as they are written in requests too, with spaces between them (RFC 6749 section 3.3): no name has one. An empty item stays.
+func splitScopes(values []string) []string {
+	var scopes []string
+	for _, value := range values {
+		if value == "" {
+			scopes = append(scopes, value)
+		}
+		scopes = append(scopes, strings.Fields(value)...)
+	}
+	return scopes
 }
 
 func setSeconds(field *int64, value *time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,5 +271,19 @@ func TestAnAppThatRegisteredItselfIsVerified(t *testing.T) {
 	}
 	if status, stdout, _ := portico(t, "client", "show", config, registered.ID); status != 0 || strings.Contains(stdout, "self-registered") {
 		t.Errorf("after it was verified: %s", stdout)
+	}
+}
+
+// Scopes are taken as they are written everywhere else in OAuth, too: with spaces between them.
+func TestScopesStandWithCommasOrSpacesBetweenThem(t *testing.T) {
+	for _, c := range []struct{ given, want []string }{
+		{nil, nil},
+		{[]string{""}, []string{""}}, // none, said on purpose
+		{[]string{"openid", "notes:read"}, []string{"openid", "notes:read"}},
+		{[]string{"openid  notes:read ", "profile"}, []string{"openid", "notes:read", "profile"}},
+	} {
+		if got := splitScopes(c.given); !slices.Equal(got, c.want) {
+			t.Errorf("%q is read as %q, want %q", c.given, got, c.want)
+		}
 	}
 }
