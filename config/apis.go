@@ -2,11 +2,8 @@ package config
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/portico-id/portico/broker/registry"
 )
@@ -69,12 +66,8 @@ type DetailsField struct {
 	Values   []string `yaml:"values,omitempty"` // that it, or each item of its list, may have; empty: any
 }
 
-const (
-	// maxAPIs bounds the apis of one file.
-	maxAPIs = 256
-	// maxSentence bounds what a person reads before pressing a button, in bytes.
-	maxSentence = 200
-)
+// maxAPIs bounds the apis of one file.
+const maxAPIs = 256
 
 func (v *validator) apis(c *Config) {
 	if len(c.APIs) > maxAPIs {
@@ -85,14 +78,10 @@ func (v *validator) apis(c *Config) {
 		api, path := &c.APIs[i], item("apis", i)
 		same := slices.IndexFunc(c.APIs[:i], func(o API) bool { return o.Identifier == api.Identifier })
 		switch {
-		case api.Identifier == "":
-			v.add(path+".identifier", "is missing; an absolute URI, such as https://api.example.com/notes")
-		case same >= 0:
+		case api.Identifier != "" && same >= 0:
 			v.add(path+".identifier", fmt.Sprintf("%s is the identifier of %s too", quote(api.Identifier), item("apis", same)))
 		case api.Identifier == c.Issuer:
 			v.add(path+".identifier", "is the issuer, which stands for the broker's own endpoints")
-		default:
-			v.check(path+".identifier", identifierProblem(api.Identifier))
 		}
 		if j := slices.IndexFunc(c.APIs[:i], func(o API) bool { return o.URL == api.URL }); j >= 0 && api.URL != "" {
 			v.add(path+".url", fmt.Sprintf("%s is the url of %s too; nobody could say whose a request is", quote(api.URL), item("apis", j)))
@@ -103,44 +92,8 @@ func (v *validator) apis(c *Config) {
 	v.resourceServers(c)
 }
 
+// api checks how long things take, which the registry is told in seconds. It checks everything else: see registeredAPIs.
 func (v *validator) api(path string, api *API) {
-	v.name(path+".name", api.Name)
-	if len(api.Scopes) == 0 && len(api.AuthorizationDetailsTypes) == 0 {
-		v.add(path+".scopes", "is missing; without scopes or authorization_details_types nothing can be asked for")
-	}
-	if len(api.Scopes) > maxList || len(api.AuthorizationDetailsTypes) > maxList {
-		v.add(path, fmt.Sprintf("has more than %d scopes or authorization_details_types", maxList))
-		return
-	}
-	for i, scope := range api.Scopes {
-		at := item(path+".scopes", i)
-		switch {
-		case !scopeForm.MatchString(scope.Name):
-			v.add(at+".name", quote(scope.Name)+` is not a scope: visible ASCII characters without " and \ (RFC 6749 section 3.3)`)
-		case slices.ContainsFunc(api.Scopes[:i], func(s Scope) bool { return s.Name == scope.Name }):
-			v.add(at+".name", quote(scope.Name)+" is given twice")
-		}
-		v.sentence(at+".sentence", scope.Sentence)
-	}
-	for i, kind := range api.AuthorizationDetailsTypes {
-		at := item(path+".authorization_details_types", i)
-		if !scopeForm.MatchString(kind.Type) {
-			v.add(at+".type", quote(kind.Type)+` is not a type: visible ASCII characters without " and \`)
-		}
-		v.sentence(at+".sentence", kind.Sentence)
-		for j, field := range kind.Fields {
-			if !scopeForm.MatchString(field.Name) || field.Name == "type" {
-				v.add(item(at+".fields", j)+".name", quote(field.Name)+` is not the name of a field: visible ASCII characters without " and \, and not type`)
-			}
-			v.list(item(at+".fields", j)+".values", field.Values, maxList)
-		}
-	}
-	if api.AccessTokenFormat != "" {
-		v.oneOf(path+".access_token_format", api.AccessTokenFormat, tokenFormats...)
-	}
-	if api.AccessTokenSigningAlg != "" {
-		v.oneOf(path+".access_token_signing_alg", api.AccessTokenSigningAlg, "ES256", "RS256", "EdDSA")
-	}
 	v.boundsOrZero(path+".access_token_lifetime", api.AccessTokenLifetime, 30*time.Second, day, "0 is the client's, and an API that verifies a JWT by itself accepts a revoked one until it ends")
 	for i, endpoint := range api.Endpoints {
 		if endpoint.MaxAge%Duration(time.Second) != 0 {
@@ -169,7 +122,9 @@ func (v *validator) resourceServers(c *Config) {
 		client, path := &c.Clients[i], item("clients", i)+".resource_server_of"
 		v.list(path, client.ResourceServerOf, maxList)
 		for j, identifier := range client.ResourceServerOf {
-			v.check(item(path, j), identifierProblem(identifier))
+			if err := registry.CheckIdentifier(identifier); err != nil {
+				v.add(item(path, j), quote(identifier)+": "+err.Error())
+			}
 		}
 		v.exchange(item("clients", i)+".token_exchange", client)
 		if client.Public && len(client.ResourceServerOf) > 0 {
@@ -211,27 +166,3 @@ func (v *validator) exchange(path string, c *Client) {
 }
 
 const grantTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
-
-// sentence checks what a person reads before saying yes.
-func (v *validator) sentence(path, text string) {
-	switch {
-	case strings.TrimSpace(text) == "":
-		v.add(path, "is missing; people read it before they say yes")
-	case len(text) > maxSentence:
-		v.add(path, fmt.Sprintf("has more than %d bytes", maxSentence))
-	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		v.add(path, quote(text)+" has a character that does not print")
-	}
-}
-
-// identifierProblem judges an api's identifier (RFC 8707 section 2).
-func identifierProblem(raw string) string {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || !visibleForm.MatchString(raw) || len(raw) > maxURL || !u.IsAbs():
-		return quote(raw) + " is not an absolute URI, such as https://api.example.com/notes"
-	case strings.ContainsAny(raw, "#?"):
-		return quote(raw) + " has a fragment or a query (RFC 8707 section 2)"
-	}
-	return ""
-}

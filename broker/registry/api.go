@@ -3,7 +3,6 @@ package registry
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -165,23 +164,23 @@ func (a *API) Validate() error {
 		bad("authorization_details_types", "%d are more than %d", len(a.DetailsTypes), maxItems)
 	}
 	for i, scope := range a.Scopes {
+		path := at("scopes", i)
 		switch {
 		case !IsScope(scope.Name):
-			bad("scopes", "%q is not a scope (RFC 6749 section 3.3)", scope.Name)
+			bad(path+".name", `%q is not a scope: 1 to 256 visible ASCII characters without " and \ (RFC 6749 section 3.3)`, scope.Name)
 		case slices.ContainsFunc(a.Scopes[:i], func(s Scope) bool { return s.Name == scope.Name }):
-			bad("scopes", "%q is there twice", scope.Name)
-		case !readable(scope.Sentence, MaxSentence):
-			bad("scopes", "%q needs a sentence of 1 to %d printable bytes, which people read before they say yes", scope.Name, MaxSentence)
+			bad(path+".name", "%q is there twice", scope.Name)
+		}
+		if !readable(scope.Sentence, MaxSentence) {
+			bad(path+".sentence", needsSentence, MaxSentence)
 		}
 	}
 	for i := range a.DetailsTypes {
-		t := &a.DetailsTypes[i]
+		t, path := &a.DetailsTypes[i], at("authorization_details_types", i)
 		if slices.ContainsFunc(a.DetailsTypes[:i], func(o DetailsType) bool { return o.Type == t.Type }) {
-			bad("authorization_details_types", "%q is there twice", t.Type)
+			bad(path+".type", "%q is there twice", t.Type)
 		}
-		for _, problem := range t.problems() {
-			bad("authorization_details_types", "%q: %s", t.Type, problem)
-		}
+		t.check(func(field, format string, args ...any) { bad(path+"."+field, format, args...) })
 	}
 	if a.AccessTokenFormat != "" && !slices.Contains(tokenFormats, a.AccessTokenFormat) {
 		bad("access_token_format", "%q is none of %s", a.AccessTokenFormat, strings.Join(tokenFormats, ", "))
@@ -213,31 +212,37 @@ func (a *API) Validate() error {
 	return errors.Join(problems...)
 }
 
-func (t *DetailsType) problems() []string {
-	var problems []string
-	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+// needsSentence is wrong with what a person could not read.
+const needsSentence = "1 to %d printable bytes are needed: people read it before they say yes"
+
+// check judges a type of authorization_details.
+func (t *DetailsType) check(bad badFunc) {
 	if !detailsPattern.MatchString(t.Type) {
-		add(`it is not 1 to 128 visible ASCII characters without " and \`)
+		bad("type", `%q is not 1 to 128 visible ASCII characters without " and \`, t.Type)
 	}
 	if !readable(t.Sentence, MaxSentence) {
-		add("it needs a sentence of 1 to %d printable bytes, which people read before they say yes", MaxSentence)
+		bad("sentence", needsSentence, MaxSentence)
 	}
 	if len(t.Fields) > maxFields {
-		add("more than %d fields", maxFields)
+		bad("fields", "%d are more than %d", len(t.Fields), maxFields)
 	}
 	for i, field := range t.Fields {
+		path := at("fields", i)
 		switch {
 		case !detailsPattern.MatchString(field.Name) || field.Name == "type":
-			add("%q is not the name of a field", field.Name)
+			bad(path+".name", `%q is not the name of a field: 1 to 128 visible ASCII characters without " and \, and not type`, field.Name)
 		case slices.ContainsFunc(t.Fields[:i], func(f DetailsField) bool { return f.Name == field.Name }):
-			add("the field %q is there twice", field.Name)
-		case len(field.Values) > maxFields:
-			add("the field %q has more than %d values", field.Name, maxFields)
-		case slices.ContainsFunc(field.Values, func(v string) bool { return !readable(v, MaxSentence) }):
-			add("the field %q has a value that is not 1 to %d printable bytes", field.Name, MaxSentence)
+			bad(path+".name", "%q is there twice", field.Name)
+		}
+		if len(field.Values) > maxFields {
+			bad(path+".values", "%d are more than %d", len(field.Values), maxFields)
+		}
+		for j, value := range field.Values {
+			if !readable(value, MaxSentence) {
+				bad(at(path+".values", j), "1 to %d printable bytes are needed", MaxSentence)
+			}
 		}
 	}
-	return problems
 }
 
 // readable says whether a person can read a text of up to limit bytes.
@@ -250,6 +255,8 @@ func readable(text string, limit int) bool {
 func CheckIdentifier(identifier string) error {
 	_, err := checkURI(identifier)
 	switch {
+	case strings.Contains(identifier, "#"):
+		return errors.New("it has a fragment; an api is named by a URI without one (RFC 8707 section 2)")
 	case err != nil:
 		return err
 	case strings.Contains(identifier, "?"):
