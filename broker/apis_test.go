@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	. "github.com/portico-id/portico/broker/brokertest"
+	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/config"
 )
 
@@ -400,4 +401,43 @@ func TestMetadataListWhatAPIsDefine(t *testing.T) {
 	if document := Do(t, request(t, "GET", Start(t).Issuer+"/.well-known/oauth-authorization-server", "", "")).Body; document["authorization_details_types_supported"] != nil {
 		t.Error("types without an api")
 	}
+}
+
+// A person says yes to a scope for the api that has it. Another api of the same sign-in that comes to have one of that name later was not agreed to, however
+// often the app refreshes.
+func TestAScopeThatAnAPIGetsLaterWasNotAgreedTo(t *testing.T) {
+	const files = "https://api.example.com/files"
+	Each(t, func(t *testing.T, e *Env) {
+		scope := func(name string) registry.Scope { return registry.Scope{Name: name, Sentence: "Do " + name} }
+		if _, err := e.Broker.APIs.Add(t.Context(), registry.API{Identifier: files, Name: "Files", Scopes: []registry.Scope{scope("files:read")}}); err != nil {
+			t.Fatal(err)
+		}
+		signIn := func() *Response {
+			target := e.AuthorizeURL(Web, "idp_hint", "google", "scope", "openid offline_access notes:read files:read") + "&" + url.Values{"resource": {notesAPI, files}}.Encode()
+			location, page := NewBrowser(t).Walk(target, Web.RedirectURI)
+			if location == nil || location.Query().Get("code") == "" {
+				t.Fatalf("%v %s", location, page.Body)
+			}
+			return e.Redeem(t, Web, location.Query().Get("code"))
+		}
+		refresh := func(tokens *Response, resource string) string {
+			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.String("refresh_token")}, "resource": {resource}}
+			return e.Post(t, "/token", Web, form).String("scope")
+		}
+		before := signIn()
+		if _, err := e.Broker.APIs.Update(t.Context(), files, func(a *registry.API) error { a.Scopes = append(a.Scopes, scope("notes:read")); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got := refresh(before, files); got != "files:read" {
+			t.Errorf("a token for the api that got the scope later has %q", got)
+		}
+		if got := refresh(before, notesAPI); got != "notes:read" {
+			t.Errorf("a token for the api that had it has %q", got)
+		}
+		if got := refresh(signIn(), files); got != "notes:read files:read" {
+			t.Errorf("agreed to by now: %q", got)
+		}
+	}, withAPIs, func(c *config.Config) {
+		c.Clients[0].Scopes = append(c.Clients[0].Scopes, "files:read")
+	})
 }

@@ -34,6 +34,9 @@ type Grant struct {
 
 	// Resources are the audiences that its tokens may be for (RFC 8707 section 2.2); empty: the broker's own endpoints alone.
 	Resources []string `json:"resources,omitempty"`
+	// AgreedAt says, where Resources are of several apis, at which of them each scope and each type of Details was agreed to: "scope identifier",
+	// " type identifier". Another one that gets one of the same name later was not asked about. Empty: at all that define it.
+	AgreedAt []string `json:"agreed_at,omitempty"`
 	// Details are what was agreed to beyond scopes, as the JSON of authorization_details (RFC 9396 section 2).
 	Details string `json:"authorization_details,omitempty"`
 	// Claims are the claims asked for one by one, as the JSON of a claims parameter (OpenID Connect Core section 5.5).

@@ -33,6 +33,7 @@ func (s *Server) refreshToken(t *tokenRequest) (*issuance, error) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	entitled.agreedAt = g.Value.AgreedAt
 	target, refusal := s.policy.target(t.client, entitled, t.wish)
 	if refusal != nil {
 		return nil, refusal

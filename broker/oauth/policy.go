@@ -108,6 +108,8 @@ type entitlement struct {
 	// a person is. Empty: the issuer alone.
 	resources []string
 	details   details
+	// agreedAt is grant.Grant's; empty where nothing is granted yet.
+	agreedAt []string
 	// person says that an account stands behind it.
 	person bool
 }
@@ -346,7 +348,7 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		return nil, refusal
 	}
 	for _, scope := range scopes {
-		if !p.permits(client, scope, t.audience) {
+		if !p.permits(client, scope, t.audience) || !agreedTo(e.agreedAt, scope, p.apis.WithScope(scope), t.audience) {
 			continue
 		}
 		t.asked = append(t.asked, scope)
@@ -355,11 +357,46 @@ func (p *policy) target(client *registry.Client, e entitlement, w wish) (*target
 		}
 	}
 	for _, d := range granted {
-		if slices.Contains(client.DetailsTypes, d.kind) && p.isFor(t.audience, false, p.apis.WithDetails(d.kind)) {
+		apis := p.apis.WithDetails(d.kind)
+		if slices.Contains(client.DetailsTypes, d.kind) && p.isFor(t.audience, false, apis) && agreedTo(e.agreedAt, " "+d.kind, apis, t.audience) {
 			t.details = append(t.details, d)
 		}
 	}
 	return t, nil
+}
+
+// agreedAt says at which of several apis each scope and each type of details means something now, as grant.Grant keeps it; nil for one.
+func (p *policy) agreedAt(e *entitlement) []string {
+	var at []string
+	apis := 0
+	for _, identifier := range e.resources {
+		api := p.apis.Get(identifier)
+		if api == nil {
+			continue
+		}
+		apis++
+		for _, scope := range e.scopes {
+			if api.HasScope(scope) {
+				at = append(at, scope+" "+identifier)
+			}
+		}
+		for _, kind := range e.details.types() {
+			if api.Details(kind) != nil {
+				at = append(at, " "+kind+" "+identifier)
+			}
+		}
+	}
+	if apis < 2 {
+		return nil
+	}
+	return at
+}
+
+// agreedTo says whether a scope, or a type of details with a space before it, was agreed to at every api of an audience that defines it now.
+func agreedTo(at []string, name string, defining []*registry.API, audience []string) bool {
+	return len(at) == 0 || !slices.ContainsFunc(defining, func(api *registry.API) bool {
+		return slices.Contains(audience, api.Identifier) && !slices.Contains(at, name+" "+api.Identifier)
+	})
 }
 
 // reached is an audience without the apis that the client has nothing of any more: some of their endpoints want a token and no scope. What was asked for by

@@ -35,6 +35,7 @@ func (s *Server) redeem(t *tokenRequest, id string, req *flow.Request, by *flow.
 		AccountID: by.AccountID,
 		Scopes:    req.Scopes,
 		Resources: req.Resources,
+		AgreedAt:  s.policy.agreedAt(&entitled),
 		Details:   req.Details,
 		Claims:    req.Claims,
 		SessionID: by.SessionID,
