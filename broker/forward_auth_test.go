@@ -695,3 +695,17 @@ func TestResourceMetadata(t *testing.T) {
 		}
 	}, behindProxies)
 }
+
+// A refusal reaches the client as the API's own: it must not bind the API's host to https for a year because the broker's is.
+func TestForwardAuthSaysNothingOfHTTPSForTheAPIsHost(t *testing.T) {
+	e := Start(t, behindProxies, func(c *config.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+	registerAPIs(t, e)
+	https := http.Header{"X-Forwarded-Proto": {"https"}}
+	r := nginx(t, e, "", "GET", memosURL+"/memos", https)
+	if expectNo(t, r, 401, ""); r.Header.Get("Strict-Transport-Security") != "" {
+		t.Errorf("the answer says %q", r.Header.Get("Strict-Transport-Security"))
+	}
+	if r := ask(t, e, "GET", "/resource-metadata?api="+url.QueryEscape(memosAPI), "", https); r.Header.Get("Strict-Transport-Security") == "" {
+		t.Error("the broker's own answers do not say it either: this shows nothing")
+	}
+}
