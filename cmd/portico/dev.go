@@ -446,11 +446,19 @@ Portico is ready. Everything is on this machine; nothing needs the network.
   curl -s %s/notes -H "Authorization: Bearer $TOKEN" -d text=hello
 
 Your own app: its issuer is the broker's address. Register it with
-  go run ./cmd/portico client add --config %s --name "My app" --redirect-uri http://127.0.0.1:3000/callback
+  %s client add --config %s --name "My app" --redirect-uri http://127.0.0.1:3000/callback
 
 Press Ctrl-C to stop.
 `, appURL, cfg.Issuer, cfg.Sandbox.URL, s.apiURL(),
 		cfg.Issuer, devServiceClient, s.Service, s.apiURL(),
-		configPath)
+		typed(os.Args[0]), configPath)
 	return err
+}
+
+// typed is how whoever started this program types it: as they did, or by go run, which starts it by an absolute path.
+func typed(arg0 string) string {
+	if filepath.IsAbs(arg0) {
+		return "go run ./cmd/portico"
+	}
+	return arg0
 }

@@ -267,3 +267,16 @@ func TestAfterKill9EveryAnsweredTokenWorksAndNoCodeWorksTwice(t *testing.T) {
 		}
 	}
 }
+
+// What dev prints can be pasted, be it started from the source or installed.
+func TestDevPrintsTheCommandThatStartedIt(t *testing.T) {
+	for arg0, want := range map[string]string{
+		"portico":         "portico",
+		"./bin/portico":   "./bin/portico",
+		"/cache/portico1": "go run ./cmd/portico",
+	} {
+		if got := typed(arg0); got != want {
+			t.Errorf("started as %s: %s, want %s", arg0, got, want)
+		}
+	}
+}
