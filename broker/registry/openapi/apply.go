@@ -26,8 +26,9 @@ func (d *Document) Add(endpoints ...registry.Endpoint) {
 	for i := range d.Notes {
 		d.Notes[i].Operations = slices.DeleteFunc(d.Notes[i].Operations, isAdded)
 	}
+	all := routesOf(d.lost)
 	for i := range endpoints {
-		if lost := d.taking(&endpoints[i]); lost != nil && !endpoints[i].Denied {
+		if lost := taking(all, &endpoints[i]); lost != nil && !endpoints[i].Denied {
 			d.Notes = append(d.Notes, Note{
 				Text:       "registered as you said, although it could take requests of an operation that is not registered: " + nameOf(lost),
 				Operations: []string{nameOf(&endpoints[i])},

@@ -79,6 +79,9 @@ const (
 	maxVisits = 1 << 20
 	// maxOperations bounds the operations; the largest public descriptions of one api have about a thousand.
 	maxOperations = 4096
+	// maxComparisons bounds the segments of operations that are lost, times the endpoints that they are compared with. A hundred of
+	// six segments, with a thousand endpoints, are a twentieth.
+	maxComparisons = 1 << 24
 	// maxRefs bounds a chain of $ref, and of merge keys, which is how cycles end.
 	maxRefs = 16
 	// maxReasons bounds the reasons that are given for leaving out one operation or its alternatives.

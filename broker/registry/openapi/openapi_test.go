@@ -552,4 +552,16 @@ func TestADocumentThatMultiplies(t *testing.T) {
 	if _, err := openapi.Read([]byte(b.String()), openapi.Options{}); err == nil || !strings.Contains(err.Error(), "more than 4096 operations") {
 		t.Error(err)
 	}
+	// Each operation that is lost is compared with each endpoint, segment by segment.
+	b.Reset()
+	b.WriteString(head + "security: [{broker: [read]}]\npaths:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&b, "  /%sk%d: {get: {}}\n", strings.Repeat("{a}/", 100), i)
+	}
+	for i := range 3000 {
+		fmt.Fprintf(&b, "  /%sl%d/{x...}: {get: {}}\n", strings.Repeat("{a}/", 100), i)
+	}
+	if _, err := openapi.Read([]byte(b.String()), openapi.Options{}); err == nil || !strings.Contains(err.Error(), "to compare them with the rest") {
+		t.Error(err)
+	}
 }

@@ -199,43 +199,74 @@ func (r *reader) settle() {
 		}
 	}
 	r.drop(gone)
+	lost, segments := routesOf(r.d.lost), 0
+	for i := range lost {
+		segments += len(lost[i].segments)
+	}
+	if segments*len(r.d.Endpoints) > maxComparisons {
+		r.fail(nil, "too many operations cannot be registered to compare them with the rest: such as %s", nameOf(lost[0].Endpoint))
+		return
+	}
 	for i := range r.d.Endpoints {
 		e := &r.d.Endpoints[i]
-		if lost := r.d.taking(e); lost != nil && !e.Denied {
-			r.deny(e, "it could take the requests of "+nameOf(lost)+", which is not registered")
+		if taken := taking(lost, e); taken != nil && !e.Denied {
+			r.deny(e, "it could take the requests of "+nameOf(taken)+", which is not registered")
 		}
 	}
 }
 
 // taking is the first of the operations that are lost whose requests an endpoint could take; nil if there is none.
-func (d *Document) taking(e *registry.Endpoint) *registry.Endpoint {
-	for i := range d.lost {
-		if mayMeet(&d.lost[i], e) {
-			return &d.lost[i]
+func taking(lost []route, e *registry.Endpoint) *registry.Endpoint {
+	to := routeOf(e)
+	for i := range lost {
+		if mayMeet(&lost[i], &to) {
+			return lost[i].Endpoint
 		}
 	}
 	return nil
+}
+
+// route is an endpoint, and its path as it is compared.
+type route struct {
+	*registry.Endpoint
+	segments []string
+	plain    int // of segments, from the left: those that are of namePattern
+}
+
+func routeOf(e *registry.Endpoint) route {
+	r := route{Endpoint: e, segments: strings.Split(e.Path, "/")}
+	for r.plain < len(r.segments) && namePattern.MatchString(r.segments[r.plain]) {
+		r.plain++
+	}
+	return r
+}
+
+func routesOf(endpoints []registry.Endpoint) []route {
+	all := make([]route, len(endpoints))
+	for i := range endpoints {
+		all[i] = routeOf(&endpoints[i])
+	}
+	return all
 }
 
 // namePattern is a segment whose names, if it has any, stand for no more than parts of it.
 var namePattern = regexp.MustCompile(`^(?:[^{}?#]|\{[\pL\pN_.~@:-]*[\pL\pN_~@:-]\})*$`)
 
 // mayMeet says whether a request could be of both, as far as their paths say for certain: from a segment on that could be several, they do not.
-func mayMeet(a, b *registry.Endpoint) bool {
-	isRead := func(e *registry.Endpoint) bool { return e.Method == "GET" || e.Method == "HEAD" } // GET covers HEAD
+func mayMeet(a, b *route) bool {
+	isRead := func(e *route) bool { return e.Method == "GET" || e.Method == "HEAD" } // GET covers HEAD
 	if a.Method != b.Method && a.Method != anyMethod && b.Method != anyMethod && !(isRead(a) && isRead(b)) {
 		return false
 	}
-	as, bs := strings.Split(a.Path, "/"), strings.Split(b.Path, "/")
-	for i := range min(len(as), len(bs)) {
+	for i := range min(len(a.segments), len(b.segments)) {
 		switch {
-		case !namePattern.MatchString(as[i]) || !namePattern.MatchString(bs[i]):
+		case i >= min(a.plain, b.plain):
 			return true
-		case differ(as[i], bs[i]):
+		case a.segments[i] != b.segments[i] && differ(a.segments[i], b.segments[i]):
 			return false
 		}
 	}
-	return len(as) == len(bs)
+	return len(a.segments) == len(b.segments)
 }
 
 // differ says whether nothing is of both segments, by the letters around their names.
