@@ -289,7 +289,7 @@ type judgement func(p params, client *registry.Client, req *flow.Request) *Error
 // judgeScope judges what is asked for.
 func (s *Server) judgeScope(ctx context.Context) judgement {
 	return func(p params, client *registry.Client, req *flow.Request) *Error {
-		w, refusal := s.readWish(ctx, p)
+		w, refusal := s.wished(ctx, p)
 		if refusal != nil {
 			return refusal
 		}

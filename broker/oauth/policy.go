@@ -44,9 +44,9 @@ type wish struct {
 	details   details
 }
 
-// readWish is readWish for a request, after which the apis are known that it names, as far as there are such: one that another node registered a moment ago
+// wished is the wish of a request, after which the apis are known that it names, as far as there are such: one that another node registered a moment ago
 // is not refused here.
-func (s *Server) readWish(ctx context.Context, p params) (wish, *Error) {
+func (s *Server) wished(ctx context.Context, p params) (wish, *Error) {
 	w, refusal := readWish(p)
 	if refusal != nil {
 		return w, refusal

@@ -77,7 +77,7 @@ func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) (*tokenResp
 	if !client.Allows(name) {
 		return nil, refuse(codeUnauthorizedClient, "this client is not registered for the grant type %s", name)
 	}
-	wish, refusal := s.readWish(r.Context(), p)
+	wish, refusal := s.wished(r.Context(), p)
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -30,9 +30,9 @@ var (
 const (
 	// maxAPIs bounds the apis of the configuration, and those of the store: each node keeps all of them in memory.
 	maxAPIs = 256
-	// RereadEvery is how long another node may not know of an api that was changed here. It is short, since what was taken away may be used
+	// rereadEvery is how long another node may not know of an api that was changed here. It is short, since what was taken away may be used
 	// until then; reading a few documents is no load.
-	RereadEvery = 2 * time.Second
+	rereadEvery = 2 * time.Second
 	// catchUpEvery bounds how often names that no api has make a node read the store: strangers can send such as fast as they like.
 	catchUpEvery = 200 * time.Millisecond
 	// loadTimeout bounds a reading, which requests may wait for: longer than any store that is well takes.
@@ -207,9 +207,9 @@ func (s *APIs) Keep(ctx context.Context, b store.Backend, o APIsOptions) error {
 
 const apisCollection = "apis"
 
-// Run reads the store again every RereadEvery until ctx ends. Where that fails, what was known before stays in use, and the log says so once.
+// Run reads the store again every rereadEvery until ctx ends. Where that fails, what was known before stays in use, and the log says so once.
 func (s *APIs) Run(ctx context.Context) {
-	ticker := time.NewTicker(RereadEvery)
+	ticker := time.NewTicker(rereadEvery)
 	defer ticker.Stop()
 	for {
 		select {

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/portico-id/portico/broker/keyset"
 )
@@ -323,7 +322,7 @@ func (c *Client) Validate() error {
 			bad(field, "%q is none of %s", value, choices(allowed))
 		}
 	}
-	if strings.TrimSpace(c.Name) == "" || len(c.Name) > MaxName || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if !readable(c.Name, MaxName) {
 		bad("name", "1 to %d printable bytes are needed: people read it when they sign in", MaxName)
 	}
 	for field, value := range map[string]string{

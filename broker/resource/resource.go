@@ -227,7 +227,7 @@ func (a *API) check(r *http.Request, need Need) (*passed, error) {
 	s, refusal := extract(r, &a.options)
 	p := &passed{inQuery: s.inQuery}
 	if refusal == nil {
-		refusal = a.judge(r, s, need, p)
+		refusal = a.decide(r, s, need, p)
 	}
 	if refusal != nil {
 		said := *refusal // a Verifier may have given the same one to others
@@ -240,7 +240,8 @@ func (a *API) check(r *http.Request, need Need) (*passed, error) {
 // errNoToken is a Verifier that breaks its word.
 var errNoToken = errors.New("the Verifier returned neither a token nor an error")
 
-func (a *API) judge(r *http.Request, s sent, need Need, p *passed) *Error {
+// decide does what check says. It fills p in as far as it gets: what is refused may have a nonce to be handed out.
+func (a *API) decide(r *http.Request, s sent, need Need, p *passed) *Error {
 	if s.raw == "" {
 		return &Error{Status: http.StatusUnauthorized, Description: "send an access token as Authorization: Bearer, or DPoP"}
 	}
