@@ -188,8 +188,8 @@ type Client struct {
 	TosURI           string   `json:"tos_uri,omitempty"`
 
 	Disabled  bool      `json:"disabled,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
 	// Static says that the client is in the configuration, where alone it can be changed.
 	Static bool `json:"-"`
 	// Expires is when a client that registered itself is forgotten unless it is used before; zero: never.
@@ -202,7 +202,7 @@ type Secret struct {
 	// Sealed is the secret itself, sealed under the keyring: kept for client_secret_jwt alone, which needs it as a key.
 	Sealed    string    `json:"sealed,omitempty"`
 	Hint      string    `json:"hint"` // its last characters, to tell two apart
-	CreatedAt time.Time `json:"created_at"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"` // zero: never
 }
 

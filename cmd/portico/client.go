@@ -383,6 +383,11 @@ type secretView struct {
 
 func view(c *registry.Client, secret string) clientView {
 	v := clientView{ClientID: c.ID, ClientSecret: secret, Client: *c, Static: c.Static}
+	for _, list := range []*[]string{&v.RedirectURIs, &v.Scopes, &v.GrantTypes} {
+		if *list == nil {
+			*list = []string{} // scripts go through them
+		}
+	}
 	for _, s := range c.Secrets {
 		v.Secrets = append(v.Secrets, secretView{Hint: s.Hint, CreatedAt: s.CreatedAt, Expires: s.Expires})
 	}

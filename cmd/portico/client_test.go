@@ -102,6 +102,9 @@ func TestAnAppIsRegisteredUsedChangedAndRemoved(t *testing.T) {
 
 	var all []printedClient
 	mustJSON(t, &all, "client", "list", config, "--json")
+	if _, raw, _ := portico(t, "client", "list", config, "--json"); strings.Contains(raw, "null") || strings.Contains(raw, "0001-01-01") {
+		t.Errorf("a list without items is null, or a time that nobody knows is there: %s", raw)
+	}
 	if len(all) != 6 { // and the five of the configuration
 		t.Errorf("%d clients are listed, want 6", len(all))
 	}
