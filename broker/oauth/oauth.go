@@ -6,7 +6,7 @@
 // to end (Server.Respond). It may not render pages, and never imports signin.
 //
 // The files follow a request: par.go and request_object.go (where its parameters come from), strangers.go (how many are kept), authorize.go (begin and judge), claims.go,
-// acr.go, profile.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
+// acr.go, profile.go, catchup.go, policy.go (what may be asked for), respond.go (end), clientauth*.go, token.go,
 // grant_*.go, issue.go, introspect.go, revoke.go, userinfo.go, forward_auth.go, resource.go (what these two share), metadata.go. What the client is told of an error is in error.go.
 package oauth
 
