@@ -556,7 +556,7 @@ func TestProxiesKeepWhatTheBrokerSaidOnEveryHop(t *testing.T) {
 func TestProxiesPassNoOtherProtocolOn(t *testing.T) {
 	eachProxy(t, func(t *testing.T, _ string, e *Env, f *front, api *theAPI) {
 		token := ownToken(t, e, caller, "note:read")
-		for _, upgrades := range [][]string{{"h2c"}, {"H2C"}, {"websocket", "h2c"}, {"websocket, h2c"}, {"websocket-h2c"}, {"TLS/1.0"}} {
+		for _, upgrades := range [][]string{{"h2c"}, {"H2C"}, {"websocket", "h2c"}, {"h2c", "websocket"}, {"websocket, h2c"}, {"websocket-h2c"}, {"TLS/1.0"}} {
 			h := http.Header{"Authorization": {"Bearer " + token}, "Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": upgrades, "HTTP2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
 			f.send(t, "GET", "/live", h, "")
 			for _, got := range api.taken() {
