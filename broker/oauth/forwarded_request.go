@@ -111,7 +111,7 @@ func agreed(a, b *original) (*original, error) {
 }
 
 func contradiction(what string) error {
-	return fmt.Errorf("the headers X-Original-… and X-Forwarded-… disagree about the %s; let the proxy take off those that it does not set", what)
+	return fmt.Errorf("the headers that begin with X-Original- and X-Forwarded- disagree about the %s; let the proxy take off those that it does not set", what)
 }
 
 // byForwardedHeaders reads the family of Traefik and Caddy; nil if it is not there. Host and scheme alone are no sign of it: all kinds of
