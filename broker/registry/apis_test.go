@@ -120,7 +120,7 @@ func TestAPIsOfTheStore(t *testing.T) {
 		if _, err := s.Update(ctx, "urn:static", func(*registry.API) error { return nil }); !errors.Is(err, registry.ErrAPIStatic) {
 			t.Error(err)
 		}
-		if _, err := s.Update(ctx, notesID, func(a *registry.API) error { a.Identifier = "urn:else"; return nil }); !errors.Is(err, registry.ErrAPIInvalid) {
+		if _, err := s.Update(ctx, notesID, func(a *registry.API) error { a.Identifier = "urn:else"; return nil }); !errors.Is(err, registry.ErrAPIInvalid) || !strings.Contains(err.Error(), "identifier: tokens say it") {
 			t.Errorf("an identifier changes: %v", err)
 		}
 		if _, err := s.Update(ctx, notesID, func(a *registry.API) error { a.Scopes = a.Scopes[:1]; return nil }); !errors.Is(err, registry.ErrAPIInvalid) || !strings.Contains(err.Error(), `needs "write"`) {
@@ -271,6 +271,49 @@ func TestAStoredAPIThatTheConfigurationLeavesNoRoomForIsLeftOut(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Two nodes give one address away, and neither has seen the other: whoever comes last takes back what it wrote, or nobody could say whose a request is.
+func TestAnAddressThatAnotherWasGivenMeanwhileIsTakenBack(t *testing.T) {
+	eachCluster(t, func(t *testing.T, c *cluster) {
+		a, b := c.node(t), c.node(t)
+		mustAdd(t, a, api("urn:a", "read"))
+		mustAdd(t, b, api("urn:b", "read"))
+		move := func(s *registry.APIs, identifier string) error {
+			return second(s.Update(t.Context(), identifier, func(a *registry.API) error { a.URL = "https://api.example.com"; return nil }))
+		}
+		held, done := &hold{make(chan struct{}), make(chan struct{})}, make(chan error, 1)
+		c.holding.Store(held)
+		go func() { done <- move(a, "urn:a") }()
+		<-held.read // what a goes by is of before
+		c.holding.Store(nil)
+		if err := move(b, "urn:b"); err != nil {
+			t.Error(err)
+		}
+		close(held.end)
+		if err := <-done; !errors.Is(err, registry.ErrAPIInvalid) || !strings.Contains(err.Error(), "at the same time; try again") {
+			t.Errorf("the second is told %v", err)
+		}
+		if now := c.node(t); now.Get("urn:a") == nil || now.Get("urn:a").URL != "" || now.Get("urn:b").URL == "" {
+			t.Errorf("a is at %+v, b at %+v", now.Get("urn:a"), now.Get("urn:b"))
+		}
+	})
+}
+
+// Each node keeps all apis in memory: there are no more of them than that is meant for.
+func TestAPIsOfTheStoreAreBounded(t *testing.T) {
+	c := &cluster{now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
+	c.Backend = storetest.SQLite(t, c.clock)
+	docs := store.NewCollection[registry.API](c.Backend, "apis")
+	for i := range 256 {
+		a := api(fmt.Sprintf("urn:api:%d", i), "read")
+		if err := docs.Insert(t.Context(), &store.Doc[registry.API]{Meta: store.Meta{ID: store.Key(a.Identifier)}, Value: a}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.node(t).Add(t.Context(), api("urn:more", "read")); !errors.Is(err, registry.ErrAPIInvalid) || !strings.Contains(err.Error(), "256 already") {
+		t.Error(err)
+	}
 }
 
 // Of apis that are registered at once for one address, at most one has it, and all nodes agree which.

@@ -175,6 +175,14 @@ func TestATokenThatIsBoundToAKey(t *testing.T) {
 				t.Errorf("%s: the error is in the challenge of %s", name, scheme)
 			}
 		}
+		// The jti tells apart the proofs of one key for one address, and no others (RFC 9449 section 11.1): an app may number those of each. What begins
+		// like the API's address is not below it.
+		for i, path := range []string{"/v1/a", "/v1/b", "/v1notes"} {
+			at := "https://api.example.com" + []string{"/v1/a", "/v1/b", "/v1/v1notes"}[i]
+			if got := call(t, h, "GET", path, with("DPoP", raw, proof("htu", at, "jti", "the-same")), ""); got.status != 200 {
+				t.Errorf("%s, %s: %s", identifier, path, got)
+			}
+		}
 		// A refused request spends no proof, and something in front may have taken the path's beginning off.
 		kept := proof()
 		if got := call(t, api.Protect(hello, "notes:admin"), "GET", "/v1/notes", with("DPoP", raw, kept), ""); got.status != 403 {

@@ -348,6 +348,21 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// hasty is a Verifier that says itself when to come back.
+type hasty struct{}
+
+func (hasty) Verify(context.Context, string) (*resource.Token, error) {
+	return nil, &resource.Error{Status: http.StatusServiceUnavailable, Code: resource.CodeUnavailable, RetryAfter: 1500 * time.Millisecond}
+}
+
+// Retry-After is in whole seconds (RFC 9110 section 10.2.3): whoever comes back then is not too early.
+func TestWhenToComeBackIsRoundedUp(t *testing.T) {
+	api := newAPI(t, func(o *resource.Options) { o.Verifier = hasty{} })
+	if got := call(t, api.Protect(hello), "GET", "/notes", authorization("Bearer", "read"), ""); got.status != 503 || got.header.Get("Retry-After") != "2" {
+		t.Errorf("%s, Retry-After %q", got, got.header.Get("Retry-After"))
+	}
+}
+
 // What cannot work is refused at the start, by its name.
 func TestOptionsThatCannotWork(t *testing.T) {
 	for name, edit := range map[string]func(*resource.Options){
