@@ -38,7 +38,11 @@ func runAPI(issuer, secret string) error {
 		if err != nil {
 			return err
 		}
-		mux.Handle(path, api.Protect(hello, apiScope))
+		scope := opaqueScope
+		if path == pathJWT {
+			scope = apiScope
+		}
+		mux.Handle(path, api.Protect(hello, scope))
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,7 +54,7 @@ func runAPI(issuer, secret string) error {
 
 // apiToken is a token of the client itself for an api.
 func (c *connection) apiToken(issuer, identifier string) (string, error) {
-	held, err := c.token(issuer, url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}, "resource": {identifier}})
+	held, err := c.token(issuer, url.Values{"grant_type": {"client_credentials"}, "resource": {identifier}}) // with all its scopes
 	return held.Access, err
 }
 

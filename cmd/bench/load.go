@@ -188,7 +188,7 @@ func clientCredentials(alg string) func(*world, int) (operation, error) {
 
 func opaqueCredentials(alg string) func(*world, int) (operation, error) {
 	return grantOperation(alg, func(*connection, string) (url.Values, error) {
-		return url.Values{"grant_type": {"client_credentials"}, "scope": {apiScope}, "resource": {opaqueIdentifier}}, nil
+		return url.Values{"grant_type": {"client_credentials"}, "scope": {opaqueScope}, "resource": {opaqueIdentifier}}, nil
 	})
 }
 

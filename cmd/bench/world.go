@@ -45,6 +45,7 @@ const (
 	apiIdentifier    = "https://api.example.com/"       // takes JWTs
 	opaqueIdentifier = "https://opaque.api.example.com" // and this one opaque tokens
 	apiScope         = "notes:read"
+	opaqueScope      = "archive:read" // another: a request for a scope of two apis has to say which one is meant
 	username         = "ann"
 	userPassword     = "a password that the bench alone knows"
 )
@@ -129,14 +130,14 @@ apis:
   - identifier: ` + opaqueIdentifier + `
     name: Opaque API
     access_token_format: opaque
-    scopes: [{name: "` + apiScope + `", sentence: Read}]
-    endpoints: [{method: GET, path: "/notes/{id}", scopes: ["` + apiScope + `"]}]
+    scopes: [{name: "` + opaqueScope + `", sentence: Read}]
+    endpoints: [{method: GET, path: "/notes/{id}", scopes: ["` + opaqueScope + `"]}]
 clients:
   - client_id: ` + clientID + `
     client_secret: ` + clientSecret + `
     name: Bench
     redirect_uris: [` + redirectURI + `]
-    scopes: [openid, profile, email, offline_access, "` + apiScope + `"]
+    scopes: [openid, profile, email, offline_access, "` + apiScope + `", "` + opaqueScope + `"]
     grant_types: [authorization_code, refresh_token, client_credentials, password, "urn:ietf:params:oauth:grant-type:token-exchange"]
     token_exchange: {modes: [impersonation]}
     resource_server_of: ["` + opaqueIdentifier + `"]
