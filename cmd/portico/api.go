@@ -31,7 +31,7 @@ type apiCommand struct {
 // apiSettings are the flags that add and update share. Lists replace what was there; a single empty item empties them.
 type apiSettings struct {
 	Document           string         `help:"An API as JSON, as show --json prints it, for what has no flag here. It replaces everything; flags come after it." placeholder:"FILE" type:"existingfile"`
-	Name               *string        `help:"Its name, which people read on the consent page." placeholder:"NAME"`
+	Name               *string        `help:"Its name, which people read on the consent page. A new one without is called by its identifier." placeholder:"NAME"`
 	URL                *string        `help:"Where it is reached; endpoints are below it." name:"url" placeholder:"URL"`
 	Scope              []string       `help:"A permission, and what people read before they say yes to it. Repeat it for more." placeholder:"'notes:read=Read your notes'" sep:"none"`
 	Endpoint           []string       `help:"A method and path, and the scopes that a token needs there, with | between sets that are each enough; or public, or denied; also acr= and max_age=, for a step-up (RFC 9470). Repeat it for more." placeholder:"'GET /notes/{id} notes:read'" sep:"none"`
@@ -129,8 +129,8 @@ type apiAdd struct {
 
 // Validate says what no API can be without.
 func (c apiAdd) Validate() error {
-	if c.Document == "" && (c.Identifier == "" || c.Name == nil) {
-		return errors.New("missing flags: --identifier=URI and --name=NAME, or --document=FILE")
+	if c.Document == "" && c.Identifier == "" {
+		return errors.New("missing flags: --identifier=URI, or --document=FILE")
 	}
 	return nil
 }
@@ -143,6 +143,9 @@ func (c apiAdd) Run(ctx context.Context, p process) error {
 			return err
 		}
 		fresh.Identifier = cmp.Or(c.Identifier, fresh.Identifier)
+		if c.Name == nil {
+			fresh.Name = cmp.Or(fresh.Name, fresh.Identifier)
+		}
 		a, err := d.APIs.Add(ctx, fresh)
 		if err != nil {
 			return fmt.Errorf("%s: %w", fresh.Identifier, err)

@@ -147,6 +147,22 @@ func TestAnAPIIsRegisteredUsedChangedAndRemoved(t *testing.T) {
 }
 
 // Whoever mistypes reads what, and what may have been meant.
+// Whoever knows an API by its identifier alone need not think of a name first.
+func TestAnAPIWithoutANameIsCalledByItsIdentifier(t *testing.T) {
+	dir := t.TempDir()
+	startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
+	const todo = "https://api.example.com/todo"
+	add := []string{"api", "add", "--config=" + filepath.Join(dir, devConfigFile), "--json", "--identifier", todo, "--scope", "todo:read=Read"}
+	if status, _, stderr := portico(t, append(add, "--name", "")...); status == 0 || !strings.Contains(stderr, "name: 1 to") {
+		t.Errorf("an empty name: %d %s", status, stderr)
+	}
+	var added printedAPI
+	mustJSON(t, &added, add...)
+	if added.Name != todo {
+		t.Errorf("it is called %q", added.Name)
+	}
+}
+
 func TestWhatCannotBeRegisteredOfAnAPIIsSaid(t *testing.T) {
 	dir := t.TempDir()
 	startDev(t, "--addr", "127.0.0.1:0", "--data", dir)
