@@ -589,7 +589,7 @@ func rawGet(e *Env, path, host string, header http.Header) (int, error) {
 	return response.StatusCode, nil
 }
 
-// What is registered now is what is asked about, on every node: by its name at once, else two seconds later.
+// What is registered now is what is asked about, on every node: what is new at once, by its name or its address; what is gone two seconds later.
 func TestForwardAuthFollowsTheRegistry(t *testing.T) {
 	Each(t, func(t *testing.T, e *Env) {
 		node := e.Node(t)
@@ -607,6 +607,8 @@ func TestForwardAuthFollowsTheRegistry(t *testing.T) {
 		}
 		expectNo(t, nginx(t, e, "?api="+vaultAPI, "GET", "https://v.example/vault", token), 403, "access_denied")
 		expectYes(t, nginx(t, e, "", "GET", "https://vault.example/drawer", token))
+		e.Clock.Advance(time.Second)
+		expectYes(t, nginx(t, node, "", "GET", "https://vault.example/drawer", token))
 		if err := e.Broker.APIs.Remove(t.Context(), vaultAPI); err != nil {
 			t.Fatal(err)
 		}

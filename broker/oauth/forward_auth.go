@@ -274,14 +274,15 @@ func (s *Server) forwardAuth(w http.ResponseWriter, r *http.Request) {
 		s.turnAway(w, r, &Error{Code: codeInvalidRequest, Description: err.Error(), Status: http.StatusUnauthorized})
 		return
 	}
-	if named != "" {
+	g, e, err := s.guards().find(named, o, s.forwardAnyHost)
+	if err != nil {
 		// Another node may have registered it a moment ago.
-		if err := s.policy.apis.CatchUp(r.Context(), nil, []string{named}, nil); err != nil {
+		if err := s.policy.apis.Refresh(r.Context()); err != nil {
 			s.turnAway(w, r, &Error{Code: codeUnavailable, Description: "the apis cannot be read now; try again in a moment", Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Cause: err})
 			return
 		}
+		g, e, err = s.guards().find(named, o, s.forwardAnyHost)
 	}
-	g, e, err := s.guards().find(named, o, s.forwardAnyHost)
 	if err != nil {
 		s.turnAway(w, r, &Error{Code: codeAccessDenied, Description: err.Error(), Status: http.StatusForbidden})
 		return

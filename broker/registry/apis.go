@@ -337,11 +337,19 @@ type catching struct {
 	err  error // once done is closed
 }
 
-// CatchUp reads the store again if what a request names is not known: another node may have registered it a moment ago. resources are
-// identifiers of apis, or the issuer; where there are any, scopes are looked for at these. Requests that come together share a reading, and at most one
-// begins every catchUpEvery. The error is the store's.
+// CatchUp is Refresh if what a request names is not known: another node may have registered it a moment ago. resources are identifiers of
+// apis, or the issuer; where there are any, scopes are looked for at these.
 func (s *APIs) CatchUp(ctx context.Context, scopes, resources, detailsTypes []string) error {
-	if s.backend == nil || s.current.Load().knows(s.reserved, scopes, resources, detailsTypes) {
+	if s.current.Load().knows(s.reserved, scopes, resources, detailsTypes) {
+		return nil
+	}
+	return s.Refresh(ctx)
+}
+
+// Refresh reads the store again, for a request that something is missing for. Requests that come together share a reading, and at most one begins every
+// catchUpEvery, so that strangers may ask for what there is not. The error is the store's.
+func (s *APIs) Refresh(ctx context.Context) error {
+	if s.backend == nil {
 		return nil
 	}
 	s.mu.Lock()
