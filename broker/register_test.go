@@ -215,6 +215,24 @@ func TestAYesToAnUncheckedAppOnThePersonsMachineIsNotRemembered(t *testing.T) {
 	}
 }
 
+// A program with a secret or a key of its own is no other's to be: a code that another one got in its name cannot be redeemed (RFC 8252 section 8.4). The
+// yes that it was given is remembered as everybody's is.
+func TestAYesToAnUncheckedAppThatAuthenticatesIsRemembered(t *testing.T) {
+	e := Start(t, openRegistration)
+	app := register(t, e, webApp.with("redirect_uris", []string{"http://127.0.0.1/cb"})).Client
+	b := NewBrowser(t)
+	if page := consentPage(t, b, e, app); strings.Contains(page.Body, "We ask each time") {
+		t.Errorf("the page says that it asks each time:\n%s", page.Body)
+	}
+	e.Code(t, b, app)
+	if answer := e.Code(t, b, app, "prompt", "none"); answer.Get("code") == "" {
+		t.Errorf("the second time: %v", answer)
+	}
+	if answer := e.Code(t, b, app, "prompt", "none", "scope", "openid profile email"); answer.Get("error") != "consent_required" {
+		t.Errorf("a scope more: %v", answer)
+	}
+}
+
 // consentPage signs in as far as the question.
 func consentPage(t *testing.T, b *Browser, e *Env, c Client, edits ...string) *Page {
 	t.Helper()

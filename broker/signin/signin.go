@@ -414,10 +414,11 @@ func (s *Service) missingConsent(ctx context.Context, f *flow.Flow, client *regi
 	return asked, missing, err
 }
 
-// anybodys says whether any program on the person's machine could say that it is the client, which nobody has checked (RFC 8252 section 8.6). Of one that
-// an operator has registered, a yes is remembered: they have chosen an app that people keep using.
+// anybodys says whether any program on the person's machine could say that it is the client, which nobody has checked (RFC 8252 section 8.6). One with a
+// secret or a key of its own shows who it is when it redeems its code (section 8.4). Of one that an operator has registered, a yes is remembered: they have
+// chosen an app that people keep using.
 func anybodys(client *registry.Client, redirectURI string) bool {
-	return registry.Local(redirectURI) && !client.Verified()
+	return client.Public() && registry.Local(redirectURI) && !client.Verified()
 }
 
 func (s *Service) record(r *http.Request, e audit.Event) {
