@@ -179,6 +179,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		},
 		RequirePAR:        cfg.RequirePushedAuthorizationRequests,
 		UnprovenPerMinute: cfg.UnprovenPerMinute,
+		TrustRedirectURIs: cfg.Registration.TrustRedirectURIs,
 		DPoPNonce:         cfg.Tokens.DPoPNonce == "required",
 
 		ForwardAnyHost: cfg.ForwardAuth.AnyHost,
@@ -221,7 +222,7 @@ func (b *Broker) build(ctx context.Context, cfg *config.Config, o Options) error
 		Consents: b.consents, Sessions: b.sessions, Throttle: throttle.New(b.Backend, o.Now), Logout: b.Logout,
 		Ring: b.Ring, IDTokens: idTokens, Pages: pages,
 		Audit: b.Audit, Log: o.Log, Now: o.Now,
-		Responder: apps,
+		Responder: apps, TrustRedirectURIs: cfg.Registration.TrustRedirectURIs,
 	})
 
 	mux := http.NewServeMux()

@@ -126,6 +126,28 @@ func TestAnErrorTakesNobodyByItselfToAnAppThatNobodyChecked(t *testing.T) {
 	})
 }
 
+// Where the operator says so, the protocol's own way is everybody's: test suites, and programs in place of a browser, wait for an error at the redirect URI.
+func TestRedirectURIsOfUncheckedAppsCanBeTrusted(t *testing.T) {
+	e := Start(t, openRegistration, func(c *config.Config) { c.Registration.TrustRedirectURIs = true })
+	const bye = "https://notes.example/bye"
+	app := register(t, e, webApp.with("post_logout_redirect_uris", []string{bye}))
+	for want, page := range map[string]*Page{
+		"login_required": NewBrowser(t).Get(e.AuthorizeURL(app.Client, "prompt", "none")),
+		"invalid_scope":  NewBrowser(t).Get(e.AuthorizeURL(app.Client, "scope", "nonsense")),
+		"access_denied":  NewBrowser(t).Get(e.AuthorizeURL(app.Client)).Submit(1, ""),
+	} {
+		if to := page.Location(); to == nil || !strings.HasPrefix(to.String(), app.RedirectURI+"?") || to.Query().Get("error") != want {
+			t.Errorf("%s: %d to %v", want, page.Status, to)
+		}
+	}
+	if page := NewBrowser(t).Get(e.Issuer + "/logout?client_id=" + app.ID + "&post_logout_redirect_uri=" + url.QueryEscape(bye)); page.Location() == nil || page.Location().String() != bye {
+		t.Errorf("after the sign-out: %d to %v", page.Status, page.Location())
+	}
+	if to := NewBrowser(t).Get(e.AuthorizeURL(app.Client, "redirect_uri", "https://evil.example/cb")).Location(); to != nil {
+		t.Errorf("an address that was not registered: %v", to)
+	}
+}
+
 // verify is what an operator does who has looked at an app.
 func verify(t *testing.T, e *Env, id string) {
 	t.Helper()

@@ -17,10 +17,12 @@ type Registration struct {
 	Scopes              []string             `yaml:"scopes"`
 	GrantTypes          []string             `yaml:"grant_types"`
 	// AuthorizationDetailsTypes that they may ask for (RFC 9396): none unless they are named.
-	AuthorizationDetailsTypes []string          `yaml:"authorization_details_types,omitempty"`
-	PKCE                      string            `yaml:"pkce"`            // required or optional, for confidential clients
-	UnusedLifetime            Duration          `yaml:"unused_lifetime"` // how long a client that nobody uses is kept; 0: for ever
-	SoftwareStatement         SoftwareStatement `yaml:"software_statement,omitempty"`
+	AuthorizationDetailsTypes []string `yaml:"authorization_details_types,omitempty"`
+	// TrustRedirectURIs has errors and sign-outs take the browser to them without the person's word (RFC 9700 section 4.11.2).
+	TrustRedirectURIs bool              `yaml:"trust_redirect_uris,omitempty"`
+	PKCE              string            `yaml:"pkce"`            // required or optional, for confidential clients
+	UnusedLifetime    Duration          `yaml:"unused_lifetime"` // how long a client that nobody uses is kept; 0: for ever
+	SoftwareStatement SoftwareStatement `yaml:"software_statement,omitempty"`
 }
 
 // InitialAccessToken is a token that permits to register (RFC 7591 section 3). Secret is set, whichever of the two was given.

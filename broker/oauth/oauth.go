@@ -106,6 +106,8 @@ type Options struct {
 	RequirePAR bool
 	// UnprovenPerMinute bounds what one address can have kept in the names of clients that show nothing of who they are. See strangers.go.
 	UnprovenPerMinute int
+	// TrustRedirectURIs has errors take the browser to clients that no operator has checked without the person's word.
+	TrustRedirectURIs bool
 
 	Clients  *registry.Clients
 	Accounts *identity.Accounts
@@ -183,6 +185,7 @@ type Server struct {
 	trusted           map[string]*TrustedIssuer // by Issuer
 	requirePAR        bool
 	unprovenPerMinute int
+	trustRedirectURIs bool
 	forwardAnyHost    bool
 	guarding          guarding
 
@@ -231,6 +234,7 @@ func New(o Options) *Server {
 		trusted:           map[string]*TrustedIssuer{},
 		requirePAR:        o.RequirePAR,
 		unprovenPerMinute: o.UnprovenPerMinute,
+		trustRedirectURIs: o.TrustRedirectURIs,
 
 		forwardAnyHost: o.ForwardAnyHost,
 

@@ -49,10 +49,10 @@ type logoutRequest struct {
 }
 
 // vouched says whether the browser may be sent to returnURI without the person's word: an operator has checked the app, the person is signed in to it by
-// the session that ends, or it is on the person's own machine. Whoever registers an app could otherwise have a link of ours lead
+// the session that ends, it is on the person's own machine, or the operator trusts them all. Whoever registers an app could otherwise have a link of ours lead
 // people anywhere (RP-Initiated Logout section 3, RFC 9700 section 4.11.2).
-func (r *logoutRequest) vouched() bool {
-	return r.client.Verified() || r.meant || registry.Local(r.returnURI)
+func (s *Service) vouched(r *logoutRequest) bool {
+	return s.o.TrustRedirectURIs || r.client.Verified() || r.meant || registry.Local(r.returnURI)
 }
 
 // logout signs the person out. Without an ID token that shows that the app means this very session, the person is
@@ -262,7 +262,7 @@ func (s *Service) signedOut(w http.ResponseWriter, r *http.Request, req logoutRe
 	if state := req.params.Get("state"); location != "" && state != "" {
 		location = withQuery(location, url.Values{"state": {state}})
 	}
-	asked := location != "" && !req.vouched()
+	asked := location != "" && !s.vouched(&req)
 	if location != "" && len(frames) == 0 && !asked {
 		w.Header().Set("Cache-Control", "no-store")
 		http.Redirect(w, r, location, http.StatusSeeOther)

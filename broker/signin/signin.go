@@ -66,6 +66,8 @@ type Options struct {
 	Now      func() time.Time
 
 	Responder Responder
+	// TrustRedirectURIs has the end of a sign-out take the browser to clients that no operator has checked without the person's word.
+	TrustRedirectURIs bool
 }
 
 // Service walks people through. Its handlers may be called concurrently.

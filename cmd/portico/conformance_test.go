@@ -934,6 +934,10 @@ func TestConformanceDynamicOP(t *testing.T) {
 	// oidcc-ensure-redirect-uri-in-authorization-request, oidcc-redirect-uri-query-ok, …-mismatch, …-added, …-regfrag
 	p.refusedAtPage(p.request(id, "redirect_uri", ""))
 	p.refusedAtPage(p.request(id, "redirect_uri", p.suite+"/callback?foo=bar"))
+	// Errors are waited for at the suite, of clients that it registered as of others.
+	if got := p.answer(p.browser(), p.request(id, "prompt", "none")); got.Get("error") != "login_required" {
+		t.Errorf("an error: %v", got)
+	}
 	withQuery := register(map[string]any{"redirect_uris": []string{p.suite + "/callback?foo=bar"}}).text("client_id")
 	got := p.answer(p.browser(), p.request(withQuery, "redirect_uri", p.suite+"/callback?foo=bar"))
 	if got.Get("foo") != "bar" || got.Get("code") == "" {

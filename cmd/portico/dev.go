@@ -296,7 +296,9 @@ func (c devCommand) configuration(dir string, certificate *devCertificate, s *de
 		"fetch":              m{"allow_private": true},
 		"registration": m{
 			"mode": "open", "max_per_hour": "1000", "scopes": withNotes,
-			"grant_types": append(slices.Clone(withDevice), registry.GrantClientCredentials),
+			// Whoever registers here is whoever tries it: what their app does with an error is theirs to see, with a program for a browser too.
+			"trust_redirect_uris": true,
+			"grant_types":         append(slices.Clone(withDevice), registry.GrantClientCredentials),
 		},
 		"client_id_metadata": m{"mode": "open"},
 		// A proxy that somebody tries stands at an address of its own.
