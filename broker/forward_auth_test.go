@@ -635,19 +635,47 @@ func TestForwardAuthFailsClosed(t *testing.T) {
 	}
 }
 
-// For development: whatever the host, for the one api that has an endpoint for it; a proof is for the address that was asked then.
+// For development: whatever the host and the beginning of the path, for the api that has an endpoint for it, and that the token is for, if several have;
+// a proof is for the address that was asked then.
 func TestForwardAuthForAnyHost(t *testing.T) {
-	e := Start(t, behindProxies, func(c *config.Config) { c.ForwardAuth.AnyHost = true })
+	e := Start(t, behindProxies, func(c *config.Config) {
+		c.ForwardAuth.AnyHost = true
+		c.Clients[len(c.Clients)-1].Scopes = append(c.Clients[len(c.Clients)-1].Scopes, "memo:copy")
+	})
 	registerAPIs(t, e)
 	if _, err := e.Broker.APIs.Update(t.Context(), memosAPI, func(a *registry.API) error { a.URL = ""; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	key := e.NewKey(t)
 	token := signInBound(t, e, Web, key, "scope", "openid memo:read", "resource", memosAPI).String("access_token")
+	const copyAPI = "https://copy.example.net"
+	if _, err := e.Broker.APIs.Add(t.Context(), registry.API{
+		Identifier: copyAPI, Name: "Copied memos", URL: copyAPI + "/v3",
+		Scopes: []registry.Scope{{Name: "memo:copy", Sentence: "Read copied memos"}},
+		Endpoints: []registry.Endpoint{
+			{Method: "GET", Path: "/memos", Scopes: []string{"memo:copy"}},
+			{Method: "GET", Path: "/health", Public: true},
+			{Method: "POST", Path: "/copies", Scopes: []string{"memo:copy"}},
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ofCopy, ofMemos, writer := ownToken(t, e, clerk, "memo:copy"), ownToken(t, e, clerk, "memo:read"), ownToken(t, e, clerk, "memo:write")
 	for proxy, asks := range proxies {
 		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/nowhere", nil), 403, "access_denied")
-		// Two apis have it.
-		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/memos", nil), 403, "access_denied")
+		for _, path := range []string{"/copies", "/v3/copies"} { // as it is registered, and as its URL has it
+			expectNo(t, asks(t, e, "", "POST", "http://localhost:8081"+path, nil), 401, "")
+			expectYes(t, asks(t, e, "", "POST", "http://localhost:8081"+path, bearer(ofCopy)), "Api", copyAPI)
+		}
+		expectNo(t, asks(t, e, "", "POST", "http://localhost:8081/v2/copies", bearer(ofCopy)), 403, "access_denied")
+		// Three apis have it, one of them for everybody: that one is not asked.
+		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/memos", nil), 401, "")
+		expectYes(t, asks(t, e, "", "GET", "http://localhost:8081/memos", bearer(ofCopy)), "Api", copyAPI, "Scope", "memo:copy")
+		expectYes(t, asks(t, e, "", "GET", "http://localhost:8081/memos", bearer(ofMemos)), "Api", memosAPI, "Scope", "memo:read")
+		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/memos", bearer(writer)), 403, "insufficient_scope")
+		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/memos", bearer("forged")), 401, "invalid_token")
+		// Two have it, for everybody: nothing says which.
+		expectNo(t, asks(t, e, "", "GET", "http://localhost:8081/health", nil), 403, "access_denied")
 		target := "http://localhost:8081/memos/7"
 		if proxy == "Envoy" {
 			continue // which does not tell the scheme

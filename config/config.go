@@ -321,7 +321,7 @@ type TrustedIssuer struct {
 
 // ForwardAuth is about the endpoint that reverse proxies ask before they pass a request on.
 type ForwardAuth struct {
-	// AnyHost takes a request to any host, for the one api that has an endpoint for it; for development.
+	// AnyHost takes a request to any host, for the api that has an endpoint for it; for development.
 	AnyHost bool `yaml:"any_host,omitempty"`
 }
 

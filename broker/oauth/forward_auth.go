@@ -42,6 +42,7 @@ const (
 // guards are what protects the apis of one generation of the registry.
 type guards struct {
 	generation uint64
+	list       []*guard // as the registry has them, the configuration's first
 	byID       map[string]*guard
 	byHost     map[string][]*guard // of those with a URL, the longest path first
 }
@@ -82,6 +83,7 @@ func (s *Server) guards() *guards {
 			s.log.Error("forward-auth cannot protect this api", slog.String("api", api.Identifier), slog.Any("cause", err))
 			continue
 		}
+		all.list = append(all.list, g)
 		all.byID[api.Identifier] = g
 		for _, host := range g.hosts() {
 			all.byHost[host] = append(all.byHost[host], g)
@@ -175,33 +177,57 @@ func (all *guards) at(scheme, host, path string) *guard {
 	return found[0]
 }
 
-// alone is the only api with an endpoint for a method and path, whatever the host; nil if there is none, or more than one.
-func (all *guards) alone(method, path string) *guard {
-	var found *guard
-	for _, g := range all.byID {
-		if g.endpoint(method, path) != nil {
-			if found != nil {
-				return nil
-			}
-			found = g
+// anywhere is the api with an endpoint for a method and path, and the endpoint, whatever the host; nil if there is none. Paths are below that of the api's
+// URL, or as the endpoint itself has them. Of several it is the one that audience, the access token's, names, else the first: with no token, or that of
+// another, all refuse. So those count alone then that want a token.
+func (all *guards) anywhere(method, path string, audience func() []string) (*guard, *registry.Endpoint) {
+	type place struct {
+		g *guard
+		e *registry.Endpoint
+	}
+	var found, locked []place
+	for _, g := range all.list {
+		e := g.endpoint(method, path)
+		if e == nil {
+			e = g.api.Endpoint(method, path)
+		}
+		if e == nil {
+			continue
+		}
+		found = append(found, place{g, e})
+		if g.doors[e] != nil {
+			locked = append(locked, place{g, e})
 		}
 	}
-	return found
+	switch {
+	case len(found) == 1:
+		return found[0].g, found[0].e
+	case len(locked) == 0:
+		return nil, nil
+	}
+	named := audience()
+	i := slices.IndexFunc(locked, func(p place) bool { return slices.Contains(named, p.g.api.Identifier) })
+	at := locked[max(i, 0)]
+	return at.g, at.e
 }
 
-// find is the api that a request is for, and the endpoint: by the identifier in named, else by its URL, else, if anyHost, by its endpoints. The
-// error says what is not registered, or is denied.
-func (all *guards) find(named string, o *original, anyHost bool) (*guard, *registry.Endpoint, error) {
-	look := func(path string) *guard {
-		if named != "" {
-			return all.byID[named]
+// find is the api that a request is for, and the endpoint: by the identifier in named, else by its URL, else, unless audience is nil, by its endpoints
+// and the access token. The error says what is not registered, or is denied.
+func (all *guards) find(named string, o *original, audience func() []string) (*guard, *registry.Endpoint, error) {
+	look := func(path string) (*guard, *registry.Endpoint) {
+		g := all.byID[named]
+		if named == "" {
+			g = all.at(o.scheme, o.host, path)
+			if g == nil && audience != nil {
+				return all.anywhere(o.method, path, audience)
+			}
 		}
-		if g := all.at(o.scheme, o.host, path); g != nil || !anyHost {
-			return g
+		if g == nil {
+			return nil, nil
 		}
-		return all.alone(o.method, path)
+		return g, g.endpoint(o.method, path)
 	}
-	g := look(o.url.Path)
+	g, e := look(o.url.Path)
 	switch {
 	case g == nil && named != "":
 		return nil, nil, fmt.Errorf("no api is registered as '%s'", echo(named))
@@ -210,13 +236,14 @@ func (all *guards) find(named string, o *original, anyHost bool) (*guard, *regis
 	case g == nil:
 		return nil, nil, fmt.Errorf("no api is registered with the url of '%s'", echo(o.host+o.url.Path))
 	}
-	e := g.endpoint(o.method, o.url.Path)
 	// An api that takes the parameters off the path of a request would serve what was not asked about. So both have to be the same.
-	if e != nil && o.bare != o.url.Path && (look(o.bare) != g || g.endpoint(o.method, o.bare) != e) {
-		e = nil
+	if e != nil && o.bare != o.url.Path {
+		if g2, e2 := look(o.bare); g2 != g || e2 != e {
+			e = nil
+		}
 	}
 	switch {
-	case !strings.HasPrefix(o.url.Path, g.path):
+	case e == nil && !strings.HasPrefix(o.url.Path, g.path):
 		return nil, nil, fmt.Errorf("the endpoints of the api '%s' are below %s, and %s is not; let the proxy ask before it changes the path", echo(g.api.Identifier), echo(g.api.URL), echo(o.url.Path))
 	case e == nil:
 		return nil, nil, fmt.Errorf("the api '%s' has no endpoint for %s %s", echo(g.api.Identifier), o.method, echo(o.url.Path))
@@ -274,14 +301,18 @@ func (s *Server) forwardAuth(w http.ResponseWriter, r *http.Request) {
 		s.turnAway(w, r, &Error{Code: codeInvalidRequest, Description: err.Error(), Status: http.StatusUnauthorized})
 		return
 	}
-	g, e, err := s.guards().find(named, o, s.forwardAnyHost)
+	var audience func() []string
+	if s.forwardAnyHost {
+		audience = func() []string { return s.audience(o.request(r)) }
+	}
+	g, e, err := s.guards().find(named, o, audience)
 	if err != nil {
 		// Another node may have registered it a moment ago.
 		if err := s.policy.apis.Refresh(r.Context()); err != nil {
 			s.turnAway(w, r, &Error{Code: codeUnavailable, Description: "the apis cannot be read now; try again in a moment", Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Cause: err})
 			return
 		}
-		g, e, err = s.guards().find(named, o, s.forwardAnyHost)
+		g, e, err = s.guards().find(named, o, audience)
 	}
 	if err != nil {
 		s.turnAway(w, r, &Error{Code: codeAccessDenied, Description: err.Error(), Status: http.StatusForbidden})
@@ -304,6 +335,19 @@ func (s *Server) forwardAuth(w http.ResponseWriter, r *http.Request) {
 		door = s.door(api, e)
 	}
 	door.ServeHTTP(w, o.request(r))
+}
+
+// audience is that of a request's access token, good or not; nil if it has none of the broker's.
+func (s *Server) audience(r *http.Request) []string {
+	raw := r.URL.Query().Get("access_token")
+	if _, value, found := strings.Cut(r.Header.Get("Authorization"), " "); found {
+		raw = strings.TrimSpace(value)
+	}
+	access, _, err := s.access.Verify(raw)
+	if err != nil {
+		return nil
+	}
+	return access.Audience
 }
 
 // request is the original request as far as an access token may be in it. asked is the proxy's: its connection, its body and its other headers say

@@ -90,7 +90,10 @@ func TestForwardAuthFindsTheEndpoint(t *testing.T) {
 		"by a name that is none, any host":   {"urn:none", "GET", "https", "api.example", "/only/here", true, ""},
 
 		"any host, one api":           {"", "PUT", "http", "localhost:8081", "/files/admin", true, "urn:nowhere /files/admin"},
-		"any host, several apis":      {"", "GET", "http", "localhost:8081", "/notes", true, ""},
+		"any host, the token's api":   {"", "GET", "http", "localhost:8081", "/notes", true, "urn:nowhere /notes"},
+		"any host, none the token's":  {"", "GET", "http", "localhost:8081", "/", true, "urn:root /{all...}"},
+		"any host, below the url":     {"", "DELETE", "http", "localhost:8081", "/v1/notes/admin", true, "urn:v1 /notes/admin"},
+		"any host, without the url's": {"", "DELETE", "http", "localhost:8081", "/notes/admin", true, "urn:v1 /notes/admin"},
 		"any host, and it is known":   {"", "GET", "https", "plain.example", "/plain", true, "urn:plain /plain"},
 		"any host, and it has others": {"", "GET", "https", "plain.example", "/only/here", true, ""},
 
@@ -105,7 +108,11 @@ func TestForwardAuthFindsTheEndpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g, e, err := all.find(c.named, o, c.anyHost)
+			var audience func() []string
+			if c.anyHost {
+				audience = func() []string { return []string{"urn:nowhere"} }
+			}
+			g, e, err := all.find(c.named, o, audience)
 			got := ""
 			if err == nil {
 				got = g.api.Identifier + " " + e.Path
@@ -190,7 +197,7 @@ func TestForwardAuthSaysWhatIsWrong(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := all.find("urn:v1", o, false); err == nil || err.Error() != want {
+		if _, _, err := all.find("urn:v1", o, nil); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", target, err, want)
 		}
 	}

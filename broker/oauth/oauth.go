@@ -123,7 +123,7 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 
-	// ForwardAnyHost has the forward-auth endpoint take a request to any host, for the one api that has an endpoint for it, and DPoP proofs for
+	// ForwardAnyHost has the forward-auth endpoint take a request to any host, for the api that has an endpoint for it, and DPoP proofs for
 	// the host that was asked; for development.
 	ForwardAnyHost bool
 
