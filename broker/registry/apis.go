@@ -35,6 +35,9 @@ const (
 	rereadEvery = 2 * time.Second
 	// catchUpEvery bounds how often names that no api has make a node read the store: strangers can send such as fast as they like.
 	catchUpEvery = 200 * time.Millisecond
+	// catchUpAtOnce is how many of these readings may follow each other without that pause. Whoever registers an API and tries it has asked for some that
+	// there are not a moment before, and would be told what was true then.
+	catchUpAtOnce = 10
 	// loadTimeout bounds a reading, which requests may wait for: longer than any store that is well takes.
 	loadTimeout = 5 * time.Second
 )
@@ -58,6 +61,7 @@ type APIs struct {
 	failing  bool       // the last reading failed
 	leftOut  map[string]string
 	catching *catching
+	caughtUp time.Time // what Refresh may begin is used up until then
 }
 
 // APIsOptions are what APIs need to keep apis in a store. All are required.
@@ -332,9 +336,17 @@ func (s *APIs) build(docs map[string]version) (*index, map[string]string) {
 
 // catching is a reading that requests wait for.
 type catching struct {
-	at   time.Time
 	done chan struct{}
 	err  error // once done is closed
+}
+
+func (c *catching) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // CatchUp is Refresh if what a request names is not known: another node may have registered it a moment ago. resources are identifiers of
@@ -346,16 +358,16 @@ func (s *APIs) CatchUp(ctx context.Context, scopes, resources, detailsTypes []st
 	return s.Refresh(ctx)
 }
 
-// Refresh reads the store again, for a request that something is missing for. Requests that come together share a reading, and at most one begins every
-// catchUpEvery, so that strangers may ask for what there is not. The error is the store's.
+// Refresh reads the store again, for a request that something is missing for. Requests that come together share a reading. Strangers may ask for what there is
+// not: after catchUpAtOnce readings in a row one begins every catchUpEvery, and the requests between take what the last one found. The error is the store's.
 func (s *APIs) Refresh(ctx context.Context) error {
 	if s.backend == nil {
 		return nil
 	}
 	s.mu.Lock()
 	c := s.catching
-	if now := s.o.Now(); c == nil || now.Sub(c.at) >= catchUpEvery || now.Before(c.at) {
-		c = &catching{at: now, done: make(chan struct{})}
+	if (c == nil || c.ended()) && s.mayCatchUp() {
+		c = &catching{done: make(chan struct{})}
 		s.catching = c
 		go func() {
 			// Whoever asked first may hang up; the others still wait.
@@ -370,6 +382,19 @@ func (s *APIs) Refresh(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// mayCatchUp says whether a reading may begin, and counts it. s.mu is held.
+func (s *APIs) mayCatchUp() bool {
+	now := s.o.Now()
+	if ahead := s.caughtUp.Sub(now); ahead < 0 || ahead > catchUpAtOnce*catchUpEvery { // or the clock was set back
+		s.caughtUp = now
+	}
+	if s.caughtUp.Sub(now) > (catchUpAtOnce-1)*catchUpEvery {
+		return false
+	}
+	s.caughtUp = s.caughtUp.Add(catchUpEvery)
+	return true
 }
 
 // knows says whether everything that a request names is there.

@@ -184,9 +184,28 @@ func TestAnotherNodeKnows(t *testing.T) {
 		}
 		known := there.Get(notesID)
 
+		// Another one a moment later, although somebody has just asked in vain.
+		if err := there.CatchUp(ctx, nil, []string{"urn:soon"}, nil); err != nil {
+			t.Error(err)
+		}
+		mustAdd(t, here, api("urn:soon", "soon"))
+		if err := there.CatchUp(ctx, nil, []string{"urn:soon"}, nil); err != nil || there.Get("urn:soon") == nil {
+			t.Errorf("after a question in vain: %v", err)
+		}
+
+		before = there.Generation()
+		reads := c.reads.Load()
+		for range 50 {
+			if err := there.CatchUp(ctx, nil, []string{"urn:none"}, nil); err != nil || there.Generation() != before {
+				t.Error(err)
+			}
+		}
+		if got := c.reads.Load() - reads; got != 7 {
+			t.Errorf("%d readings for fifty requests, after three, want 7", got)
+		}
 		// A scope that another api has is no reason not to look for it at the api that is named.
 		mustAdd(t, here, api("urn:other", "notes:read"))
-		reads := c.reads.Load()
+		reads = c.reads.Load()
 		for range 5 {
 			if err := there.CatchUp(ctx, []string{"notes:read"}, []string{"urn:other"}, nil); err != nil || there.Get("urn:other") != nil {
 				t.Errorf("read again within 200 ms: %v", err)
