@@ -56,6 +56,9 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%q is not a method and a path, such as: GET /notes notes:read", text)
 	}
 	e := Endpoint{Method: strings.ToUpper(words[0]), Path: words[1]}
+	if hint := meantOtherwise(words); hint != "" {
+		return Endpoint{}, fmt.Errorf("%q: %s", text, hint)
+	}
 	sets := [][]string{nil}
 	for _, word := range words[2:] {
 		last := &sets[len(sets)-1]
@@ -88,6 +91,20 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		e.Alternatives = sets[1:]
 	}
 	return e, nil
+}
+
+// meantOtherwise says what is wrong with an endpoint that is written as other programs want it, and would be read as a path that no request has.
+func meantOtherwise(words []string) string {
+	path := words[1]
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "*" || segment == "**" || len(segment) > 1 && segment[0] == ':' {
+			return fmt.Sprintf("write {name} for a segment, or {name...} for all that follows, not %q", segment)
+		}
+	}
+	if strings.HasSuffix(path, ":") || len(words) == 2 && strings.Contains(path, "=") && !strings.ContainsAny(path, "?{()") {
+		return "a space comes before the scopes, as in: GET /notes notes:read"
+	}
+	return ""
 }
 
 // String is the endpoint as ParseEndpoint reads it.

@@ -275,8 +275,10 @@ func TestEndpointsAsText(t *testing.T) {
 		"get   /notes/{id}  notes:read\tother | alternative": {
 			Method: "GET", Path: "/notes/{id}", Scopes: []string{"notes:read", "other"}, Alternatives: [][]string{{"alternative"}},
 		},
-		"GET /health public": {Method: "GET", Path: "/health", Public: true},
-		"GET /export denied": {Method: "GET", Path: "/export", Denied: true},
+		"GET /items(id={id})":    {Method: "GET", Path: "/items(id={id})"},
+		"GET /a=b/:/c:d *b read": {Method: "GET", Path: "/a=b/:/c:d", Scopes: []string{"*b", "read"}},
+		"GET /health public":     {Method: "GET", Path: "/health", Public: true},
+		"GET /export denied":     {Method: "GET", Path: "/export", Denied: true},
 		"POST /pay pay acr=urn:x acr=urn:y max_age=300": {
 			Method: "POST", Path: "/pay", Scopes: []string{"pay"}, ACRValues: []string{"urn:x", "urn:y"}, MaxAge: 300,
 		},
@@ -293,7 +295,11 @@ func TestEndpointsAsText(t *testing.T) {
 			t.Errorf("%q: %v %s", got, err, diff)
 		}
 	}
-	for _, text := range []string{"", "GET", "GET /a |", "GET /a read |", "GET /a | read", "GET /a read | | write", "GET /a max_age=1h", "GET /a max_age=", "GET /a scope="} {
+	for _, text := range []string{
+		"", "GET", "GET /a |", "GET /a read |", "GET /a | read", "GET /a read | | write", "GET /a max_age=1h", "GET /a max_age=", "GET /a scope=",
+		// Other programs' ways of writing it, which would be paths that no request has.
+		"GET /a=read", "GET /a/b=notes:read", "GET /a: read", "GET /a/:id read", "GET /a/* read", "GET /** read",
+	} {
 		if e, err := registry.ParseEndpoint(text); err == nil {
 			t.Errorf("%q is read as %+v", text, e)
 		}

@@ -57,8 +57,8 @@ func (s *apiSettings) apply(a *registry.API) error {
 	set(&a.AccessTokenAlg, s.SigningAlg)
 	set(&a.AccessTokenInQuery, s.AccessTokenInQuery)
 	set(&a.SelfRegistered, s.SelfRegistered)
-	setSeconds(&a.AccessTokenTTL, s.AccessLifetime)
 	return errors.Join(
+		setSeconds(&a.AccessTokenTTL, s.AccessLifetime),
 		replaceList(&a.Scopes, s.Scope, parseScope),
 		replaceList(&a.Endpoints, s.Endpoint, registry.ParseEndpoint),
 	)

@@ -185,6 +185,8 @@ func TestWhatCannotBeRegisteredOfAnAPIIsSaid(t *testing.T) {
 		`it has no scope "todo:reed"; did you mean todo:read`: {"api", "update", config, todo, "--remove-scope", "todo:reed"},
 		"at least one scope":                                  {"api", "update", config, todo, "--scope", ""},
 		"ends in a slash":                                     {"api", "update", config, todo, "--url", "https://api.example.com/"},
+		"in whole seconds":                                    {"api", "update", config, todo, "--access-token-lifetime", "500ms"},
+		"1.5s is not":                                         {"client", "add", config, "--name", "App", "--grant", "client_credentials", "--scope", "todo:read", "--access-token-lifetime", "1500ms"},
 		"no such api; did you mean " + todo:                   {"api", "show", config, "https://api.example.com/tod"},
 		"https://api.example.com/tood: no such api":           {"api", "update", config, "https://api.example.com/tood", "--name", "X"},
 		"urn:none: no such api":                               {"api", "remove", config, "urn:none"},

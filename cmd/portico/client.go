@@ -117,10 +117,11 @@ func (s *clientSettings) apply(c *registry.Client) error {
 	setList(&c.ResourceServerOf, s.ResourceServerOf)
 	setList(&c.GrantTypes, s.Grant)
 	setList(&c.Connectors, s.Connector)
-	setSeconds(&c.AccessTokenTTL, s.AccessLifetime)
-	setSeconds(&c.RefreshIdleTTL, s.RefreshIdle)
-	setSeconds(&c.RefreshTTL, s.RefreshLifetime)
-	return nil
+	return errors.Join(
+		setSeconds(&c.AccessTokenTTL, s.AccessLifetime),
+		setSeconds(&c.RefreshIdleTTL, s.RefreshIdle),
+		setSeconds(&c.RefreshTTL, s.RefreshLifetime),
+	)
 }
 
 // setMetadata makes the client what a document says. What the document leaves out and a client cannot be without stays.
@@ -177,10 +178,16 @@ func splitScopes(values []string) []string {
 	return scopes
 }
 
-func setSeconds(field *int64, value *time.Duration) {
-	if value != nil {
-		*field = int64(*value / time.Second)
+// setSeconds refuses what is not whole seconds: half of one would be none, which stands for the longest.
+func setSeconds(field *int64, value *time.Duration) error {
+	if value == nil {
+		return nil
 	}
+	if *value%time.Second != 0 {
+		return fmt.Errorf("a lifetime is in whole seconds, and %s is not", *value)
+	}
+	*field = int64(*value / time.Second)
+	return nil
 }
 
 // checkNames refuses what a client is newly registered for and nobody defines: neither the broker itself nor an api. What it was registered for before stays, be it
