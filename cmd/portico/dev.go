@@ -444,7 +444,7 @@ Portico is ready. Everything is on this machine; nothing needs the network.
   Providers     %s/sandbox/   simulated: sign in as anybody, arm faults
   Sample API    %s          keeps notes for whoever brings a token:
 
-  TOKEN=$(curl -s %s/token -u %s:%s -d grant_type=client_credentials | cut -d '"' -f 4)
+  TOKEN=$(curl -s %s/token -u %s:%s -d grant_type=client_credentials -d resource=%s | cut -d '"' -f 4)
   curl -s %s/notes -H "Authorization: Bearer $TOKEN" -d text=hello
 
 Your own app: its issuer is the broker's address. Register it with
@@ -452,7 +452,7 @@ Your own app: its issuer is the broker's address. Register it with
 
 Press Ctrl-C to stop.
 `, appURL, cfg.Issuer, cfg.Sandbox.URL, s.apiURL(),
-		cfg.Issuer, devServiceClient, s.Service, s.apiURL(),
+		cfg.Issuer, devServiceClient, s.Service, s.apiURL(), s.apiURL(),
 		typed(os.Args[0]), configPath)
 	return err
 }

@@ -308,6 +308,19 @@ func TestDevPrintsCommandsThatWork(t *testing.T) {
 	if len(commands) != 2 {
 		t.Fatalf("want two commands for the sample API in\n%s", &text)
 	}
+	// As the guides have it register one: an API with the same scopes.
+	said := regexp.MustCompile(`(?s)Broker +(\S+).*--config (\S+)`).FindStringSubmatch(text.String())
+	if said == nil {
+		t.Fatalf("want a broker and a configuration in\n%s", &text)
+	}
+	if status, _, stderr := portico(t, "api", "add", "--config", said[2], "--identifier", "urn:mine", "--scope", sampleapi.ScopeRead+"=Read", "--scope", sampleapi.ScopeWrite+"=Write"); status != 0 {
+		t.Fatal(stderr)
+	}
+	r, err := http.Get(said[1] + "/resource-metadata?api=urn:mine") // now the broker knows of it
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatal(r, err)
+	}
+	r.Body.Close()
 	out, err := exec.CommandContext(ctx, "sh", "-c", strings.Join(commands, "\n")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), `"text":"hello"`) {
 		t.Errorf("%v: %s\nof\n%s", err, out, strings.Join(commands, "\n"))
