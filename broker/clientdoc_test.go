@@ -35,8 +35,13 @@ type appSite struct {
 
 func newAppSite(t testing.TB) *appSite {
 	t.Helper()
+	return newAppSiteOn(t, httptest.NewTLSServer)
+}
+
+func newAppSiteOn(t testing.TB, listen func(http.Handler) *httptest.Server) *appSite {
+	t.Helper()
 	s := &appSite{answers: map[string]http.HandlerFunc{}}
-	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = listen(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.asked.Add(1)
 		s.mu.Lock()
 		answer := s.answers[r.URL.Path]
@@ -136,6 +141,33 @@ func TestAnAddressIsAClientID(t *testing.T) {
 			t.Errorf("the document was read %d times, want once", s.asked.Load())
 		}
 	}, s.trusted(t))
+}
+
+// Whoever writes an app tries it on their own machine, without a certificate. What the draft forbids (section 3) is for there alone: an address beyond
+// the machine, whose document anybody on the way could change, stays refused, and so does any where private addresses are not permitted.
+func TestADocumentMayBeWithoutTLSOnThisMachineWhereThatIsPermitted(t *testing.T) {
+	s := newAppSiteOn(t, httptest.NewServer)
+	app := s.app("/client.json", "redirect_uris", []string{"http://127.0.0.1/cb"})
+	permitted := Start(t, func(c *config.Config) { c.Fetch.AllowPrivate, c.ClientIDMetadata.Mode = true, config.ModeOpen })
+	tokens := permitted.SignIn(t, NewBrowser(t), app, "idp_hint", "google", "scope", "openid")
+	if r := permitted.Userinfo(t, tokens.String("access_token")); r.Status != http.StatusOK {
+		t.Errorf("its access token: %d %v", r.Status, r.Body)
+	}
+	s.asked.Store(0)
+	elsewhere := app
+	elsewhere.ID = "http://app.example.com/client.json"
+	production := Start(t, func(c *config.Config) { c.ClientIDMetadata.Mode = config.ModeOpen })
+	for name, page := range map[string]*Page{
+		"beyond this machine": NewBrowser(t).Get(permitted.AuthorizeURL(elsewhere)),
+		"not permitted":       NewBrowser(t).Get(production.AuthorizeURL(app)),
+	} {
+		if page.Status != http.StatusBadRequest || !strings.Contains(page.Body, "it is not https") {
+			t.Errorf("%s: %d %s", name, page.Status, page.Body)
+		}
+	}
+	if s.asked.Load() != 0 {
+		t.Error("the document was read")
+	}
 }
 
 // A document with keys makes a confidential client, which must use them.

@@ -118,7 +118,7 @@ func clientDocuments(cfg *config.Config, apis *registry.APIs, outgoing *fetch.Cl
 		hosts = cfg.ClientIDMetadata.Hosts
 	}
 	return clientdoc.New(clientdoc.Options{
-		Fetch: outgoing, Policy: policy(cfg, apis), Hosts: hosts, Now: o.Now,
+		Fetch: outgoing, Policy: policy(cfg, apis), Hosts: hosts, AllowHTTP: cfg.Fetch.AllowPrivate, Now: o.Now,
 		Asker: func(ctx context.Context) string { return quota.AddressKey(web.ClientIP(ctx)) },
 	})
 }

@@ -59,7 +59,9 @@ type Options struct {
 	Policy registry.Policy
 	// Hosts are those whose documents are read, each with its port where it is not 443; nil: all.
 	Hosts []string
-	Now   func() time.Time
+	// AllowHTTP permits documents at http addresses of this machine: for development.
+	AllowHTTP bool
+	Now       func() time.Time
 	// Asker says who is behind a request, so that nobody can use up what there is for all; "" if that is not known.
 	Asker func(ctx context.Context) string
 }
@@ -92,7 +94,7 @@ func New(o Options) *Documents {
 // Client reads the client whose id is this URL. registry.ErrNotFound if the URL may not be one, or its document is not there or no good, with
 // registry.ErrInvalid and what is wrong; registry.ErrUnavailable if that cannot be said at the moment.
 func (d *Documents) Client(ctx context.Context, id string) (*registry.Client, error) {
-	if err := registry.CheckClientURL(id); err != nil {
+	if err := registry.CheckClientURL(id, d.o.AllowHTTP); err != nil {
 		return nil, fmt.Errorf("%w: %w: client_id: %w", registry.ErrNotFound, registry.ErrInvalid, err)
 	}
 	u, err := url.Parse(id)

@@ -133,8 +133,17 @@ func TestCheckClientURL(t *testing.T) {
 		"https://a.example/ c":               false,
 		"https://a.example/c\\":              false,
 	} {
-		if err := CheckClientURL(id); (err == nil) != good {
+		if err := CheckClientURL(id, false); (err == nil) != good {
 			t.Errorf("%q: %v, want good %v", id, err, good)
+		}
+	}
+	// For development.
+	for id, good := range map[string]bool{
+		"http://127.0.0.1:3000/client.json": true, "http://[::1]/client.json": true, "https://a.example/client.json": true,
+		"http://a.example/client.json": false, "http://10.0.0.1/client.json": false, "http://127.0.0.1/": false, "ftp://127.0.0.1/client.json": false,
+	} {
+		if err := CheckClientURL(id, true); (err == nil) != good {
+			t.Errorf("with http, %q: %v, want good %v", id, err, good)
 		}
 	}
 }
@@ -230,7 +239,7 @@ func FuzzClientURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, id string) {
-		if CheckClientURL(id) != nil {
+		if CheckClientURL(id, false) != nil {
 			return
 		}
 		u, err := url.Parse(id)

@@ -195,11 +195,11 @@ func (c *Client) Fetched() iter.Seq2[string, string] {
 const maxClientURL = 512
 
 // IsURL says whether a client id is of the kind that is a URL.
-func IsURL(id string) bool { return strings.HasPrefix(id, "https:") }
+func IsURL(id string) bool { return strings.HasPrefix(id, "https:") || strings.HasPrefix(id, "http:") }
 
 // CheckClientURL says whether a URL may be a client's id (draft-ietf-oauth-client-id-metadata-document-02 section 3): https, with a path,
-// without fragment, user information and dot segments.
-func CheckClientURL(id string) error {
+// without fragment, user information and dot segments. allowHTTP permits http on loopback addresses, for development.
+func CheckClientURL(id string, allowHTTP bool) error {
 	if len(id) > maxClientURL {
 		return fmt.Errorf("it is longer than %d bytes", maxClientURL)
 	}
@@ -208,7 +208,7 @@ func CheckClientURL(id string) error {
 		return err
 	}
 	switch {
-	case u.Scheme != "https":
+	case u.Scheme != "https" && !(allowHTTP && u.Scheme == "http" && loopback(u.Hostname())):
 		return errors.New("it is not https")
 	case u.Path == "" || u.Path == "/":
 		return errors.New("it has no path: the address of a document is needed, such as https://app.example.com/client.json")
