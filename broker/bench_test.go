@@ -19,6 +19,21 @@ func BenchmarkIntrospect(b *testing.B) {
 	benchmarkPost(b, e, "/introspect", func() string { return form }, nil)
 }
 
+func BenchmarkUserinfo(b *testing.B) {
+	e := Start(b)
+	held := e.SignIn(b, NewBrowser(b), Other, "idp_hint", "google").String("access_token")
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodGet, e.Issuer+"/userinfo", nil)
+		r.Header.Set("Authorization", "Bearer "+held)
+		w := httptest.NewRecorder()
+		e.Broker.Handler.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			b.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+}
+
 func BenchmarkRefresh(b *testing.B) {
 	e := Start(b)
 	held := e.SignIn(b, NewBrowser(b), Other, "idp_hint", "google").String("refresh_token")
