@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"encoding/base64"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -296,4 +297,25 @@ func TestARevokedJWTComesBackInNoOtherSpelling(t *testing.T) {
 	for range 2 { // it waits for the broker once, and then no more
 		expect(t, spelled, other, 401, "while the broker is away, in another spelling")
 	}
+}
+
+// Behind a proxy, or among containers, an API reaches the broker under another address than people do. The issuer stays what tokens name, and the Host
+// header with it; only the connection goes elsewhere, as docs/protect-an-api.md has it.
+func TestABrokerThatIsReachedUnderAnotherAddress(t *testing.T) {
+	i := newAuthority(t)
+	inside := strings.TrimPrefix(i.url, "http://")
+	i.with(func() {
+		i.url = "http://localhost:1" // where nobody listens
+		i.metadata = map[string]any{"issuer": i.url, "jwks_uri": i.url + "/jwks.json", "introspection_endpoint": i.url + "/introspect"}
+	})
+	key := i.publish(jose.ES256, "k")
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, inside)
+	}
+	defer transport.CloseIdleConnections()
+	api := i.api(func(o *resource.Options) { o.HTTPClient = &http.Client{Transport: transport, Timeout: 5 * time.Second} })
+	expect(t, api, key.sign("at+jwt", i.claims()), http.StatusOK, "a JWT")
+	expect(t, api, i.issueOpaque(), http.StatusOK, "an opaque token")
+	expect(t, i.api(nil), i.issueOpaque(), http.StatusServiceUnavailable, "without a client of its own")
 }
