@@ -5,20 +5,16 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/portico-id/portico/broker/keyset"
-	"github.com/portico-id/portico/broker/quota"
 	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/resource/challenge"
-	"github.com/portico-id/portico/broker/web"
 )
 
 // Dynamic client registration (RFC 7591, OpenID Connect Dynamic Client Registration) and its management (RFC 7592).
@@ -205,8 +201,8 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 		return nil, refuse(codeInvalidStatement, "a software statement is required here")
 	}
 	if statement != "" {
-		if err := s.countRegistration(ctx, purpose); err != nil {
-			return nil, err
+		if refusal := s.countRegistration(ctx, purpose); refusal != nil {
+			return nil, refusal
 		}
 		claims, err := s.softwareStatement(ctx, statement)
 		if err != nil {
@@ -234,8 +230,8 @@ func (s *Server) candidate(ctx context.Context, document registry.Document, poli
 		}
 	}
 	if statement == "" {
-		if err := s.countRegistration(ctx, purpose); err != nil {
-			return nil, err
+		if refusal := s.countRegistration(ctx, purpose); refusal != nil {
+			return nil, refusal
 		}
 	}
 	if client.SectorIdentifierURI != "" {
@@ -253,26 +249,12 @@ const (
 )
 
 // countRegistration counts an attempt of the address that the request is from.
-func (s *Server) countRegistration(ctx context.Context, purpose string) error {
-	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), s.registration.MaxPerHour, registrationWindow)
-	var exceeded *quota.Exceeded
-	if errors.As(err, &exceeded) {
-		return &Error{
-			Code:        codeUnavailable,
-			Description: "too many registrations from this address; try again later",
-			Status:      http.StatusTooManyRequests,
-			Cause:       exceeded,
-		}
-	}
-	return orInternal(err)
+func (s *Server) countRegistration(ctx context.Context, purpose string) *Error {
+	return s.countAddress(ctx, purpose, "registrations", s.registration.MaxPerHour, registrationWindow)
 }
 
 // writeRegistrationError answers with an error of RFC 7591 section 3.2.2, which says each field that is wrong.
 func (s *Server) writeRegistrationError(w http.ResponseWriter, r *http.Request, err error) {
-	var exceeded *quota.Exceeded
-	if errors.As(err, &exceeded) {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(exceeded.RetryAfter.Seconds()))))
-	}
 	if errors.Is(err, registry.ErrInvalid) {
 		err = invalidMetadata(err)
 	}

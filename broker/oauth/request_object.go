@@ -68,7 +68,7 @@ func (s *Server) resolveReference(ctx context.Context, client *registry.Client, 
 	if !client.Verified() {
 		// Whoever registers an app, or writes a document about one, names where the broker is to call, and anybody can then have it call by opening a
 		// link (RFC 9101 section 10.4.1).
-		if refusal := s.countAddress(ctx, countReferences, "requests by reference"); refusal != nil {
+		if refusal := s.countAddress(ctx, countReferences, "requests by reference", s.unprovenPerMinute, strangeWindow); refusal != nil {
 			return refused, refusal
 		}
 	}

@@ -23,9 +23,9 @@ const (
 // strangeWindow is what Options.UnprovenPerMinute counts in.
 const strangeWindow = time.Minute
 
-// countAddress counts what the address that the request is from does once more; what names it for the client.
-func (s *Server) countAddress(ctx context.Context, purpose, what string) *Error {
-	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), s.unprovenPerMinute, strangeWindow)
+// countAddress counts what the address that the request is from does once more, which it may do so many times in the window; what names it for the client.
+func (s *Server) countAddress(ctx context.Context, purpose, what string, most int, window time.Duration) *Error {
+	err := s.quota.Take(ctx, purpose, quota.AddressKey(web.ClientIP(ctx)), most, window)
 	var exceeded *quota.Exceeded
 	switch {
 	case errors.As(err, &exceeded):
@@ -42,5 +42,5 @@ func (s *Server) countKept(ctx context.Context, client *registry.Client, purpose
 	if !client.Public() && client.Verified() {
 		return nil
 	}
-	return s.countAddress(ctx, purpose, what)
+	return s.countAddress(ctx, purpose, what, s.unprovenPerMinute, strangeWindow)
 }
