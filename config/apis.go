@@ -88,29 +88,19 @@ func (v *validator) apis(c *Config) {
 		}
 		v.api(path, api)
 	}
-	v.registeredAPIs(c.APIs)
+	v.registered("apis", len(c.APIs), func(i int) error {
+		api := c.APIs[i].Registered()
+		return api.Validate()
+	})
 	v.resourceServers(c)
 }
 
-// api checks how long things take, which the registry is told in seconds. It checks everything else: see registeredAPIs.
+// api checks how long things take, which the registry is told in seconds. It checks everything else: see registered.
 func (v *validator) api(path string, api *API) {
 	v.boundsOrZero(path+".access_token_lifetime", api.AccessTokenLifetime, 30*time.Second, day, "0 is the client's, and an API that verifies a JWT by itself accepts a revoked one until it ends")
 	for i, endpoint := range api.Endpoints {
 		if endpoint.MaxAge%Duration(time.Second) != 0 {
 			v.add(item(path+".endpoints", i)+".max_age", endpoint.MaxAge.String()+" is not a number of whole seconds")
-		}
-	}
-}
-
-// registeredAPIs has the registry say what is wrong with apis, whatever way they come, beyond what is said already.
-func (v *validator) registeredAPIs(apis []API) {
-	said := v.problems
-	for i := range apis {
-		api := apis[i].Registered()
-		for _, wrong := range registry.FieldErrors(api.Validate()) {
-			if at := item("apis", i) + "." + wrong.Field; !about(said, at) {
-				v.add(at, wrong.Err.Error())
-			}
 		}
 	}
 }

@@ -121,7 +121,10 @@ func (c *Config) validate() Problems {
 	} else if address == "" {
 		v.add("brand.support_url", "mailto: is followed by no address")
 	}
-	v.registered(c.Clients)
+	v.registered("clients", len(c.Clients), func(i int) error {
+		client := c.Clients[i].Registered()
+		return client.Validate()
+	})
 	return v.problems
 }
 

@@ -201,13 +201,12 @@ func (v *validator) client(path string, c *Client) {
 	v.refresh(path, c.RefreshLifetime, c.RefreshIdleLifetime)
 }
 
-// registered has the registry say what is wrong with clients, whatever way they come, beyond what is said already.
-func (v *validator) registered(clients []Client) {
+// registered has the registry say what is wrong with the items of a list, whatever way they come, beyond what is said already.
+func (v *validator) registered(list string, items int, problem func(i int) error) {
 	said := v.problems
-	for i := range clients {
-		client := clients[i].Registered()
-		for _, wrong := range registry.FieldErrors(client.Validate()) {
-			if at := item("clients", i) + "." + wrong.Field; !about(said, at) {
+	for i := range items {
+		for _, wrong := range registry.FieldErrors(problem(i)) {
+			if at := item(list, i) + "." + wrong.Field; !about(said, at) {
 				v.add(at, wrong.Err.Error())
 			}
 		}
