@@ -15,7 +15,6 @@ import (
 	"github.com/portico-id/portico/broker"
 	"github.com/portico-id/portico/broker/identity"
 	"github.com/portico-id/portico/broker/password"
-	"github.com/portico-id/portico/broker/registry"
 	"github.com/portico-id/portico/broker/store"
 )
 
@@ -36,7 +35,7 @@ type accountName struct {
 
 // on opens the store for one command that is about one account.
 func (f storeFlags) on(ctx context.Context, p process, name string, do func(d *broker.Data, id string) error) error {
-	return f.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return f.with(ctx, p, func(d *broker.Data) error {
 		id, err := d.Managed.Find(ctx, name)
 		if err == nil {
 			err = do(d, id)
@@ -127,7 +126,7 @@ func (c accountAdd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		account, err := d.Managed.Add(ctx, c.Username, secret, identity.Person{
 			Name: c.Name, GivenName: c.GivenName, FamilyName: c.FamilyName, Email: c.Email, EmailVerified: c.EmailVerified,
 			Picture: c.Picture, Locale: c.Locale,
@@ -145,7 +144,7 @@ type accountList struct {
 
 // Run lists all accounts, those of the configuration first. A table is printed page by page.
 func (c accountList) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		views := []accountView{}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ACCOUNT ID\tUSERNAME\tNAME\tEMAIL\tSTATE")
@@ -281,7 +280,7 @@ type accountRemove struct {
 
 // Run removes an account. A removal that was cut short is done again with the account's id, by which nobody else finds it any more.
 func (c accountRemove) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		id, err := d.Managed.Find(ctx, c.Account)
 		if errors.Is(err, identity.ErrNotFound) {
 			id, err = c.Account, nil

@@ -137,7 +137,7 @@ func (c apiAdd) Validate() error {
 
 // Run registers an API.
 func (c apiAdd) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		var fresh registry.API
 		if err := c.apply(&fresh); err != nil {
 			return err
@@ -160,7 +160,7 @@ type apiList struct {
 
 // Run lists all APIs, those of the configuration first.
 func (c apiList) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		all := d.APIs.List()
 		if c.JSON {
 			views := make([]apiView, 0, len(all))
@@ -189,7 +189,7 @@ type apiShow struct {
 
 // Run shows one API.
 func (c apiShow) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		a := d.APIs.Get(c.Identifier)
 		if a == nil {
 			return noAPI(d.APIs, c.Identifier, registry.ErrAPINotFound)
@@ -227,7 +227,7 @@ type apiUpdate struct {
 
 // Run changes an API: what is not named stays as it is.
 func (c apiUpdate) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		a, err := d.APIs.Update(ctx, c.Identifier, func(a *registry.API) error {
 			return errors.Join(
 				c.apply(a),
@@ -289,7 +289,7 @@ type apiRemove struct {
 
 // Run removes an API.
 func (c apiRemove) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		if err := d.APIs.Remove(ctx, c.Identifier); err != nil {
 			return noAPI(d.APIs, c.Identifier, err)
 		}

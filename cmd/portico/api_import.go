@@ -59,7 +59,7 @@ func (c apiImport) Run(ctx context.Context, p process) error {
 	if identifier == "" {
 		return fmt.Errorf("%s: none of its servers is https, so that nothing names the API: say --identifier=URI", c.name())
 	}
-	return c.with(ctx, p, func(d *broker.Data, _ *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		if len(document.Scopes) == 0 && d.APIs.Get(identifier) == nil {
 			return fmt.Errorf("%s: it names no scopes, and an API needs one: say --scope, or --bearer-scopes if they stand beside a scheme of type http bearer", c.name())
 		}

@@ -37,7 +37,7 @@ type storeFlags struct {
 }
 
 // with opens the store for one command.
-func (f storeFlags) with(ctx context.Context, p process, do func(d *broker.Data, clients *registry.Clients) error) error {
+func (f storeFlags) with(ctx context.Context, p process, do func(d *broker.Data) error) error {
 	cfg, err := f.load(p)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (f storeFlags) with(ctx context.Context, p process, do func(d *broker.Data,
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(data, data.Clients), data.Close())
+	return errors.Join(do(data), data.Close())
 }
 
 // clientSettings are the flags that add and update share. Lists replace what was there.
@@ -232,7 +232,7 @@ func (c clientAdd) Validate() error {
 
 // Run registers an app and prints its id and, this one time, its secret.
 func (c clientAdd) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, clients *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		fresh := registry.Client{Name: c.Name, IsPublic: c.Public, Scopes: defaultScopes}
 		if len(c.ResourceServerOf) > 0 && len(c.Grant) == 0 && len(c.Scope) == 0 {
 			fresh.Scopes = nil // a server, and no app that gets tokens
@@ -244,7 +244,7 @@ func (c clientAdd) Run(ctx context.Context, p process) error {
 		if err != nil {
 			return err
 		}
-		client, secret, err := clients.Add(ctx, fresh)
+		client, secret, err := d.Clients.Add(ctx, fresh)
 		if err != nil {
 			return err
 		}
@@ -258,10 +258,10 @@ type clientList struct {
 
 // Run lists all apps, those of the configuration first.
 func (c clientList) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
 		var all []*registry.Client
 		for after, more := "", true; more; {
-			page, next, err := clients.List(ctx, after)
+			page, next, err := d.Clients.List(ctx, after)
 			if err != nil {
 				return err
 			}
@@ -291,8 +291,8 @@ type clientShow struct {
 
 // Run shows one app.
 func (c clientShow) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
-		client, err := clients.Get(ctx, c.ID)
+	return c.with(ctx, p, func(d *broker.Data) error {
+		client, err := d.Clients.Get(ctx, c.ID)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
@@ -311,8 +311,8 @@ type clientUpdate struct {
 
 // Run changes an app: what is not named stays as it is.
 func (c clientUpdate) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(d *broker.Data, clients *registry.Clients) error {
-		client, err := clients.Update(ctx, c.ID, func(client *registry.Client) error {
+	return c.with(ctx, p, func(d *broker.Data) error {
+		client, err := d.Clients.Update(ctx, c.ID, func(client *registry.Client) error {
 			before := *client
 			err := c.apply(client)
 			if err == nil {
@@ -343,8 +343,8 @@ type clientRotateSecret struct {
 
 // Run gives an app a new secret and prints it this one time.
 func (c clientRotateSecret) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
-		client, secret, err := clients.RotateSecret(ctx, c.ID, c.Overlap)
+	return c.with(ctx, p, func(d *broker.Data) error {
+		client, secret, err := d.Clients.RotateSecret(ctx, c.ID, c.Overlap)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
@@ -359,8 +359,8 @@ type clientRemove struct {
 
 // Run removes an app.
 func (c clientRemove) Run(ctx context.Context, p process) error {
-	return c.with(ctx, p, func(_ *broker.Data, clients *registry.Clients) error {
-		if err := clients.Remove(ctx, c.ID); err != nil {
+	return c.with(ctx, p, func(d *broker.Data) error {
+		if err := d.Clients.Remove(ctx, c.ID); err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
 		if c.JSON {
