@@ -212,7 +212,7 @@ func readOriginal(method, scheme, host, target string) (*original, error) {
 		return nil, fmt.Errorf("path and query of the original request are longer than %d bytes", web.MaxURLBytes)
 	}
 	raw, query, _ := strings.Cut(target, "?")
-	path, bare, err := plainPath(raw)
+	path, bare, err := decodedPath(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the path of the original request %w", err)
 	}
@@ -239,10 +239,10 @@ func hostRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._:[]", r)
 }
 
-// plainPath decodes a path that everybody reads in the same way, and is also the path without the parameters of its segments. Everything else is refused, and the error ends a
+// decodedPath decodes a path that everybody reads in the same way, and is also the path without the parameters of its segments. Everything else is refused, and the error ends a
 // sentence that begins with the path: what is taken for a separator by some and not by others, what means another path once it is tidied up, and
 // what stands for no text at all.
-func plainPath(raw string) (path, bare string, err error) {
+func decodedPath(raw string) (path, bare string, err error) {
 	if raw == "" || raw[0] != '/' {
 		return "", "", errors.New("does not begin with a slash")
 	}

@@ -251,7 +251,7 @@ func TestPlainPath(t *testing.T) {
 		"/a#b":                "",
 		"/public#/../notes":   "",
 	} {
-		got, _, err := plainPath(raw)
+		got, _, err := decodedPath(raw)
 		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", raw, got, err, want)
 		}
@@ -267,7 +267,7 @@ func TestPlainPathWithoutParameters(t *testing.T) {
 		"/notes/admin%3Bx":      "/notes/admin",
 		"/notes/;jsessionid=1a": "/notes/",
 	} {
-		if _, bare, err := plainPath(raw); bare != want || err != nil {
+		if _, bare, err := decodedPath(raw); bare != want || err != nil {
 			t.Errorf("%q: %q, %v; want %q", raw, bare, err, want)
 		}
 	}
